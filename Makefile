@@ -1,0 +1,98 @@
+# Every command that CI runs is a target here. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+FLOORS := core workloads serving components tuning pipelines titrate
+READY := .venv/.ready
+
+##@ Use
+.PHONY: demo setup stack
+demo: $(READY)  ## from rendered pills to a served release and report.html, one command
+	$(BIN)/titrate demo
+
+setup: $(READY)  ## the environment alone (.venv)
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11 or say PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet $$(grep '^uv==' requirements.lock)
+	@echo "installing the locked environment into .venv"
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python .venv requirements.lock
+	@$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+##@ Check
+.PHONY: test lint types layers unit integration test-cluster format
+test: $(READY) lint types layers  ## everything below, and the tests on the real engines with coverage
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=40 --cov --cov-report=term --cov-fail-under=85
+
+lint: $(READY)  ## style, complexity, security
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/bandit -q -c pyproject.toml -r $(FLOORS)
+
+types: $(READY)  ## mypy --strict over the floors
+	$(BIN)/mypy
+
+layers: $(READY)  ## imports only point down
+	$(BIN)/lint-imports
+
+unit: $(READY)  ## the unit tests alone
+	$(BIN)/python -m pytest tests/unit
+
+integration: $(READY)  ## the tests on the real engines alone
+	$(BIN)/python -m pytest tests/integration
+
+test-cluster: $(READY)  ## the tests on the Kubernetes that KUBECONFIG names (TITRATE_SERVE_IMAGE, TITRATE_SERVICES_IMAGE: the images there)
+	$(BIN)/python -m pytest tests/cluster
+
+format: $(READY)  ## put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+##@ Measure
+.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train
+conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=host:port] [MODEL=...]
+	@test -n "$(URL)" || { echo "error: say URL=http://host:port" >&2; exit 2; }
+	$(BIN)/python -m tests.conformance $(URL) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
+
+bench-rollout: $(READY)  ## the judge by simulation: error rates, power, bad answers served against other rules
+	$(BIN)/python -m benchmarks.rollout_evidence
+	$(BIN)/python -m benchmarks.rollout_decide
+
+bench-drift: $(READY)  ## drift detectors against alibi-detect: time for the same statistic
+	$(BIN)/python -m benchmarks.drift_speed
+
+bench-decode: $(READY)  ## decode and resize against PIL
+	$(BIN)/python -m benchmarks.decode
+
+bench-loader: $(READY)  ## an epoch of the loader against decoding alone
+	$(BIN)/python -m benchmarks.loader
+
+bench-train: $(READY)  ## the platform against a plain script, two processes against two trainings
+	$(BIN)/python -m benchmarks.train
+
+##@ Maintain
+.PHONY: lock observability crd clean help
+lock: $(READY)  ## compile requirements.lock from pyproject.toml again
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
+	  pyproject.toml $(foreach group,serve services train pipeline tune drift dev,--group $(group)) -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
+	  pyproject.toml --group serve -c requirements.lock -o images/serve.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
+	  pyproject.toml --group services -c requirements.lock -o images/services.lock
+
+observability: $(READY)  ## write rules, receivers and tables again from workloads/*/slo.yaml and the code
+	$(BIN)/python -m titrate.observability
+
+crd: $(READY)  ## write the definition of ModelRollout again, for kustomize and for the chart
+	$(BIN)/python -m titrate.operator.crd > kustomize/base/operator/crd.yaml
+	cp kustomize/base/operator/crd.yaml charts/titrate/crds/modelrollout.yaml
+
+clean:  ## remove the environment and the default home
+	rm -rf .venv .titrate
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,1 @@
+"""Rules, receivers and tables generated from `slo.yaml`; `make observability` writes them, tests compare them."""

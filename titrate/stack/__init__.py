@@ -1,0 +1,1 @@
+"""The laptop stack: Triton, Envoy and MLflow as supervised processes of one home."""

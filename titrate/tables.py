@@ -1,0 +1,125 @@
+"""How lists look on the terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from serving.rollout.plan import Plan
+    from serving.rollout.spec import RolloutSpec
+    from titrate.doctor import Check
+    from titrate.gc import Unneeded
+    from titrate.predict import Prediction
+    from titrate.releases import ReleaseRow
+    from titrate.rollouts.control import Row
+    from titrate.run import RunRecord
+    from titrate.stack.state import ServiceStatus
+
+WIDTH = 140
+
+
+def render(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
+    """A plain table as text; `empty` when there are no rows."""
+    lines = list(rows)
+    if not lines:
+        return empty
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for line in lines:
+        table.add_row(*line)
+    console = Console(width=WIDTH, force_terminal=False, highlight=False, markup=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def predictions_table(answers: "Sequence[Prediction]") -> str:
+    """`titrate predict`."""
+    rows = [
+        (
+            a.path,
+            a.label or "-",
+            f"{a.probability:.3f}" if a.label else "-",
+            "yes" if a.abstain else "",
+            a.release[:12],
+            a.error or "",
+        )
+        for a in answers
+    ]
+    return render(("image", "label", "probability", "abstains", "release", "error"), rows, "no images")
+
+
+def releases_table(found: "Sequence[ReleaseRow]") -> str:
+    """`titrate releases`."""
+    rows = [
+        (
+            r.workload,
+            str(r.version),
+            r.digest[:12],
+            ", ".join(r.aliases),
+            "yes" if r.serving else "",
+            r.accuracy,
+            f"{r.created_at:%Y-%m-%d %H:%M}",
+        )
+        for r in found
+    ]
+    columns = ("workload", "version", "release", "aliases", "serves", "accuracy", "created (UTC)")
+    return render(columns, rows, "nothing is registered yet; `titrate run pills --data DIR` makes a release")
+
+
+def runs_table(found: "Sequence[RunRecord]") -> str:
+    """`titrate runs`."""
+    rows = [
+        (
+            r.id,
+            r.status,
+            f"{r.seconds:.0f} s",
+            (r.release or "")[:12],
+            (r.error or "").splitlines()[0][:70] if r.error else "",
+        )
+        for r in found
+    ]
+    return render(("run", "status", "time", "release", "error"), rows, "no runs yet")
+
+
+def stack_table(found: "Sequence[ServiceStatus]") -> str:
+    """`titrate stack up` and `status`."""
+    rows = [(s.name, s.state, s.address, s.detail) for s in found]
+    return render(("service", "state", "address", "detail"), rows, "nothing runs; `titrate stack up` starts the stack")
+
+
+def checks_table(found: "Sequence[Check]") -> str:
+    """`titrate doctor`."""
+    rows = [(c.name, str(c.verdict), c.detail, c.remedy) for c in found]
+    return render(("check", "verdict", "found", "what to do"), rows, "no checks")
+
+
+def garbage_table(found: "Sequence[Unneeded]", removed: bool) -> str:
+    """`titrate gc`."""
+    rows = [(u.kind, u.name, f"{u.bytes / 1e6:.1f} MB", u.why) for u in found]
+    total = sum(u.bytes for u in found) / 1e6
+    end = f"{'removed' if removed else 'would free'} {total:.1f} MB" + (
+        "" if removed else "; `titrate gc --remove` does it"
+    )
+    return render(("kind", "name", "size", "why"), rows, "") + f"\n{end}" if found else "nothing to remove"
+
+
+def plan_table(spec: "RolloutSpec", plan: "Plan") -> str:
+    """`titrate rollout plan`."""
+    rows = []
+    for number, step in enumerate(plan.steps, start=1):
+        seen = (f"{name} {harm:.1%}" for name, harm in step.smallest_harm.items() if harm is not None)
+        dose = f"{step.weight} %" if step.weight else f"{step.shadow} % copied"
+        takes, answers = f"{step.seconds:,.0f} s", f"{step.requests:,.0f}"
+        rows.append((str(number), dose, takes, answers, step.waits_for, ", ".join(seen) or "none"))
+    columns = ("step", "candidate", "takes", "it answers", "waits for", "smallest harm it can see")
+    expected = f"about {plan.seconds:,.0f} s, {plan.exposed:,.0f} real answers of the candidate"
+    whole = f"{spec.candidate[:12]} after {spec.stable[:12]}: {expected}"
+    return "\n".join([whole, "", render(columns, rows, "no steps"), *("problem  " + text for text in plan.problems)])
+
+
+def rollouts_table(rows: "Sequence[Row]") -> str:
+    """`titrate rollout history`."""
+    lines = [(r.id, r.workload, r.phase, r.candidate[:12], r.began, str(r.looks), r.reason) for r in rows]
+    return render(("rollout", "workload", "is", "candidate", "began", "looks", "because"), lines, "no rollouts")
