@@ -26,6 +26,8 @@ Score = Literal["none", "line", "cross"]
 
 VERSION = 1
 TEXTURE = 128  # pixels of a pill's flat drawing, before it is turned and placed
+LEVEL, STEP = 128, 0.4 / 127  # of a slope as a byte
+SOFT = 3.5  # Gaussian sigma of the shadow's edge, pixels of the flat drawing
 FAMILY = 4  # pills that share their colours
 QUALITY = 92  # of the JPEG files: what phones write
 EPOCH = datetime(2024, 1, 1, 8, tzinfo=UTC)
@@ -153,18 +155,20 @@ def photographs(rendering: Rendering) -> Iterator[tuple[dict[str, Any], Pixels]]
 
 def draw(pill: Pill, side: Side, session: Session, rng: np.random.Generator) -> Pixels:
     """One photograph, uint8 [96, 96, 3] RGB: the pill turned by up to 20 degrees, somewhere near the middle."""
-    flat, slopes = _drawing(pill, side)
+    flat, form = _drawing(pill, side)
     angle, scale = rng.uniform(-20, 20), rng.uniform(0.66, 0.76)
     place: Any = cv2.getRotationMatrix2D((TEXTURE / 2, TEXTURE / 2), angle, scale)
     place[:, 2] += (SIZE - TEXTURE) / 2 + rng.uniform(-5, 5, 2)
     coat: Any = cv2.warpAffine(flat, place, (SIZE, SIZE))
-    relief = cv2.warpAffine(slopes, place, (SIZE, SIZE))
-    light = session.light + math.radians(angle)  # in the pill's own frame
-    shade = np.float32(0.94) + np.float32(session.strength) * (relief @ _direction(light))
-    cover = coat[..., 3:]
+    relief: Any = cv2.warpAffine(form, place, (SIZE, SIZE), borderValue=(LEVEL, LEVEL, 0))
+    across, down = _direction(session.light + math.radians(angle)) * np.float32(session.strength * STEP)
+    shade = relief.astype(np.float32) @ np.array([across, down, 0], dtype=np.float32)
+    shade += np.float32(0.94 - LEVEL * (across + down))
+    shadow = _moved(relief[..., 2], -3 * _direction(session.light))
+    cover = _coloured(coat[..., 3]) * np.float32(1 / 255)
     scene = view(session, rng)
-    scene *= 1 - np.float32(0.4) * _shadow(cover, session.light)
-    scene += cover * (coat[..., :3] * shade[..., None] - scene)
+    scene *= 1 - _coloured(shadow) * np.float32(0.4 / 255)
+    scene += cover * (cv2.cvtColor(coat, cv2.COLOR_RGBA2RGB) * _coloured(shade) - scene)
     return expose(scene, session, rng)
 
 
@@ -172,17 +176,25 @@ def _direction(angle: float) -> Floats:
     return np.array([math.cos(angle), math.sin(angle)], dtype=np.float32)
 
 
-def _shadow(cover: Floats, light: float) -> Floats:
-    """How dark the table is beside the pill, float32 [96, 96, 1], away from the light."""
-    away = np.column_stack([np.eye(2), -3 * _direction(light)])
-    moved: Any = cv2.warpAffine(cover, away, (SIZE, SIZE))
-    shadow: Any = cv2.GaussianBlur(moved, (0, 0), 2.5)
-    return np.asarray(shadow[..., None])
+def _coloured(plane: Any) -> Any:
+    """[h, w] as [h, w, 3]: three equal channels are many times faster to compute with than one that is broadcast."""
+    return cv2.cvtColor(np.ascontiguousarray(plane), cv2.COLOR_GRAY2RGB)
+
+
+def _moved(plane: Any, way: Floats) -> Any:
+    """The plane [h, w] moved by whole pixels right and down; what comes in is 0."""
+    right, down = (round(float(part)) for part in way)
+    moved = np.zeros_like(plane)
+    moved[max(down, 0) : SIZE + min(down, 0), max(right, 0) : SIZE + min(right, 0)] = plane[
+        max(-down, 0) : SIZE - max(down, 0), max(-right, 0) : SIZE - max(right, 0)
+    ]
+    return moved
 
 
 @functools.lru_cache(maxsize=64)
-def _drawing(pill: Pill, side: Side) -> tuple[Floats, Floats]:
-    """The pill seen from above: colour and cover, float32 [128, 128, 4], and the slopes of its relief [128, 128, 2]."""
+def _drawing(pill: Pill, side: Side) -> tuple[Pixels, Pixels]:
+    """The pill seen from above: colour and cover, uint8 [128, 128, 4]; its form, uint8 [128, 128, 3]: the slopes of its
+    relief in steps of STEP around LEVEL, and the darkness below it."""
     wide, high, straight, power, *room = SHAPES[pill.shape]
     axis = np.linspace(-1, 1, TEXTURE, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
@@ -193,10 +205,13 @@ def _drawing(pill: Pill, side: Side) -> tuple[Floats, Floats]:
     flat = np.empty((TEXTURE, TEXTURE, 4), dtype=np.float32)
     halves = [np.asarray(COLOURS[name], dtype=np.float32) for name in pill.colours]
     flat[..., :3] = np.where((x < 0)[..., None], halves[0], halves[-1]) * (1 - np.float32(0.55) * cut[..., None])
-    flat[..., 3] = np.clip(depth + 0.5, 0, 1)
+    cover = np.clip(depth + np.float32(0.5), 0, 1)
+    flat[..., 3] = 255 * cover
     height = 5 * np.sin(np.clip(depth / 14, 0, 1) * np.float32(math.pi / 2)) - 2 * cv2.GaussianBlur(cut, (0, 0), 1)
-    slopes = np.stack([cv2.Sobel(height, cv2.CV_32F, 1, 0), cv2.Sobel(height, cv2.CV_32F, 0, 1)], axis=-1)
-    return flat, np.clip(slopes / 10, -0.4, 0.4) * flat[..., 3:]
+    slopes = [cv2.Sobel(height, cv2.CV_32F, *way) / 10 for way in ((1, 0), (0, 1))]
+    form = [LEVEL + np.clip(slope, -0.4, 0.4) * cover / STEP for slope in slopes]
+    shadow = 255 * cv2.GaussianBlur(cover, (0, 0), SOFT)
+    return np.rint(flat).astype(np.uint8), np.rint(np.stack([*form, shadow], axis=-1)).astype(np.uint8)
 
 
 def _back(pill: Pill, rim: Floats, half_width: float, half_height: float) -> Floats:

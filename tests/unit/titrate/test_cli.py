@@ -1,6 +1,7 @@
 """The command line as users see it."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -40,9 +41,10 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_help_is_fast() -> None:
     """Under 0.4 s of processor time: nothing heavy is imported before it is needed."""
     times = []
+    users = {name: value for name, value in os.environ.items() if not name.startswith("COV")}  # not measured: slower
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "titrate.cli", "--help"], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "titrate.cli", "--help"], check=True, capture_output=True, env=users)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.4, times
