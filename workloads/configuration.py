@@ -38,8 +38,6 @@ class TrainConfig(Config):
     """Share of the steps over which the rate rises from zero; then it falls to zero along a cosine."""
     label_smoothing: Share = 0.1
     """Keeps the logits of the small sets from growing without end (Szegedy et al. 2016)."""
-    clip: Positive = 5.0
-    """Largest norm of the gradient: a single bad batch of the warm-up moves nothing far."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it (measured 1.9 x fp32 on a CPU with AVX512-BF16), else fp32."""
 

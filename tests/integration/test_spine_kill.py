@@ -25,8 +25,8 @@ def _progress(home: Path) -> float:
 
 def test_killed_training_continues_with_the_same_command_and_leaves_no_orphan(tmp_path: Path) -> None:
     """At half of the steps, the checkpoint of the first epoch is there, however fast epochs are."""
-    home, data = tmp_path / "home", write_digits(tmp_path / "data", every=3)
-    words = ("run", "pills", "--data", str(data), "--set=train.images=5000", "--set=export.int8=false")
+    home, data = tmp_path / "home", write_digits(tmp_path / "data", classes=2)
+    words = ("run", "pills", "--data", str(data), "--set=train.images=2000", "--set=export.int8=false")
     process = subprocess.Popen(line(home, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while _progress(home) < 0.5:
