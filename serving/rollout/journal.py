@@ -81,7 +81,8 @@ class Journal:
         return spec, state
 
     def record(self, spec: RolloutSpec, seen: Observation, decision: Decision) -> None:
-        """Log a look, then keep its state. Raises OSError when it could not be logged; then it did not happen."""
+        """Log a look, then keep its state. Raises OSError, or TemporaryError where another process holds the log, when
+        it could not be logged; then it did not happen."""
         decision_log.append(self.log, spec, seen, decision)
         with contextlib.suppress(OSError):  # the log has it; loading decides it again
             snapshot = Snapshot(offset=self.log.stat().st_size, state=decision.state)
@@ -97,13 +98,15 @@ class Journal:
     def waiting(self) -> tuple[Command, ...]:
         """Commands that no look has taken, oldest first; a file that is none is put aside as `.refused`."""
         found = []
-        for file in sorted((self.folder / "commands").glob("*.json"), key=lambda file: file.stat().st_mtime_ns):
-            try:
-                found.append(Command.from_file(file))
-            except UserError as error:
-                logger.warning("not a command", extra={"facts": {"file": file.name, "error": str(error)}})
-                file.rename(file.with_suffix(".refused"))
-        return tuple(found)
+        for file in (self.folder / "commands").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # the loop took it while a command line looked
+                age, text = file.stat().st_mtime_ns, file.read_text()
+                try:
+                    found.append((age, Command.from_json(text, file.name)))
+                except UserError as error:
+                    logger.warning("not a command", extra={"facts": {"file": file.name, "error": str(error)}})
+                    file.rename(file.with_suffix(".refused"))
+        return tuple(command for _, command in sorted(found, key=lambda pair: pair[0]))
 
     def _taken(self, commands: Iterable[Command]) -> None:
         for command in commands:

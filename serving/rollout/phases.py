@@ -6,7 +6,7 @@ from typing import NamedTuple
 from core.verdict import Verdict
 from serving.rollout.actions import idle, missing_confirms
 from serving.rollout.judging import Judged
-from serving.rollout.metrics import MIXES
+from serving.rollout.metrics import AGREEMENT, MIXES
 from serving.rollout.observations import Observation
 from serving.rollout.spec import FULL, RolloutSpec
 from serving.rollout.state import Phase, RolloutState
@@ -134,7 +134,10 @@ def in_force(spec: RolloutSpec, state: RolloutState, seen: Observation) -> bool:
 
 
 def waits_for(spec: RolloutSpec, state: RolloutState, shown: bool) -> list[str]:
-    """What the current step still waits for, in words; empty when it is done."""
+    """What the current step still waits for, in words; empty when it is done.
+
+    Copies are sent to compare answers: a mirroring step waits for as many pairs as requests, where pairs are counted.
+    """
     step = spec.steps[state.step]
     answered = max(state.step_counts.values(), default=0)
     labelled = max((state.step_counts.get(name, 0) for name in spec.labelled), default=0)
@@ -145,6 +148,8 @@ def waits_for(spec: RolloutSpec, state: RolloutState, shown: bool) -> list[str]:
         waits.append(f"{step.min_requests - answered} requests of the candidate")
     if labelled < step.min_labels:
         waits.append(f"{step.min_labels - labelled} labels of the candidate")
+    if step.shadow and AGREEMENT in state.totals and (pairs := state.step_counts.get(AGREEMENT, 0)) < step.min_requests:
+        waits.append(f"{step.min_requests - pairs} mirrored answers beside stable's own")
     if not shown and needs_proof(spec, state.step):
         waits.append("evidence that every metric is within its margin")
     return waits

@@ -109,6 +109,7 @@ def listener():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield handler, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def monitored(tmp_path: Path, listener):
     handler, url = listener
     ports = free_ports()
     slos = dict.fromkeys(("pills", "quiet"), Slo.load("pills"))
-    _configure(tmp_path, url, ports[0], slos)
+    _configure(tmp_path, url, ports.http, slos)
     (tmp_path / "history.om").write_text(handler.world.history())
     data = tmp_path / "data"
     fill = [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(tmp_path / "history.om"), str(data)]
@@ -127,14 +128,14 @@ def monitored(tmp_path: Path, listener):
             tool("prometheus-alertmanager"),
             "--config.file=alertmanager.yaml",
             "--storage.path=alerts",
-            f"--web.listen-address=127.0.0.1:{ports[0]}",
+            f"--web.listen-address=127.0.0.1:{ports.http}",
             "--cluster.listen-address=",
         ],
         [
             tool("prometheus"),
             "--config.file=prometheus.yaml",
             f"--storage.tsdb.path={data}",
-            f"--web.listen-address=127.0.0.1:{ports[1]}",
+            f"--web.listen-address=127.0.0.1:{ports.grpc}",
         ],
     ]
     running = []
@@ -143,7 +144,7 @@ def monitored(tmp_path: Path, listener):
             running.extend(
                 subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT) for words in programs
             )
-            yield f"http://127.0.0.1:{ports[1]}"
+            yield f"http://127.0.0.1:{ports.grpc}"
         finally:
             for process in running:
                 process.terminate()

@@ -99,6 +99,15 @@ def test_drift_of_both_arms_is_an_alert_and_no_rollback(drive):
     assert [event for event, _ in world.told].count("alert") == 1
 
 
+def test_mirroring_waits_for_answers_to_compare(drive):
+    """They come later than the requests are counted: no client meets a candidate whose answers nobody compared."""
+    world = World()
+    del world.bad["agreement"]
+    done = drive(quick_spec(), world)
+    assert_back_at_stable(done, world)
+    assert "50 mirrored answers beside stable's own" in done.state.reason and world.highest == 0
+
+
 def test_labels_that_cover_one_arm_less_conclude_nothing(drive):
     world = World()
     world.labels["candidate"], world.candidate_wrong = 0.3, dict.fromkeys(CLASSES, 0.5)
