@@ -31,14 +31,13 @@ COUNT = re.compile(r'^nv_inference_request_success\{[^}]*"pills"[^}]*\} (\S+)', 
 @pytest.fixture(scope="module")
 def kube():
     """The API server through `kubectl proxy`, which has the credentials of KUBECONFIG."""
-    proxy = subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True)
-    try:
-        address = re.search(r"[\d.]+:\d+", proxy.stdout.readline()).group()
-        with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
-            yield Kube(client)
-    finally:
-        proxy.terminate()
-        proxy.wait()
+    with subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True) as proxy:
+        try:
+            address = re.search(r"[\d.]+:\d+", proxy.stdout.readline()).group()
+            with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+                yield Kube(client)
+        finally:
+            proxy.terminate()
 
 
 @pytest.fixture(scope="module")

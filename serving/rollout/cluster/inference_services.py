@@ -51,12 +51,17 @@ class InferenceServices:
         storage_of(self._existing(self._stable()), release, self._storage)
 
     def start(self, release: str) -> None:
-        """Make the copy, and the Service that gRPC needs. Raises UserError where a release's place cannot be told."""
+        """Make the copy, and the Service that gRPC needs.
+
+        Raises UserError where a release's place cannot be told, TemporaryError while a former copy is being removed.
+        """
         name = self.name(release)
         known = self._kube.get(INFERENCE_SERVICES, self._namespace, name)
         if known is None:
             known = candidate(self._existing(self._stable()), name, self._workload, release, self._storage)
             self._kube.create(INFERENCE_SERVICES, self._namespace, known)
+        elif "deletionTimestamp" in known["metadata"]:
+            raise TemporaryError(f"InferenceService {name!r} of an earlier rollout is still being removed")
         elif digest(known) != release:
             raise PermanentError(
                 f"InferenceService {name!r} exists and serves {digest(known)!r}; delete it, it is in the way"

@@ -173,6 +173,15 @@ def test_a_name_that_is_taken_by_another_release_is_refused():
         servers(api).start(CANDIDATE)
 
 
+def test_a_copy_that_is_still_being_removed_is_waited_for():
+    """An attempt soon after a rollback: taken for its candidate, the old copy would vanish and never be made again."""
+    api = ApiServer()
+    servers(api).start(CANDIDATE)
+    api.get(f"inferenceservices/{NEW}")["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(TemporaryError, match="still being removed"):
+        servers(api).start(CANDIDATE)
+
+
 def test_a_pod_says_why_it_is_not_ready():
     api = ApiServer()
     api.ready = False
