@@ -45,11 +45,12 @@ def routed(cluster, kube, release, candidates):
     candidate = candidates["good"].digest
     servers = InferenceServices(kube, cluster.namespace, "pills", lambda: "pills-stable")
     servers.start(candidate)
-    try:
-        cluster.until(lambda: servers.report(candidate).ready, "the candidate is ready", 120)
-        yield made(cluster, kube, release.digest, candidate, servers.name(candidate))
-    finally:
-        servers.stop(candidate)
+    cluster.until(lambda: servers.report(candidate).ready, "the candidate is ready", 120)
+    one = made(cluster, kube, release.digest, candidate, servers.name(candidate))
+    stored = one.router.store_stable()
+    yield one
+    one.router.restore(stored)
+    servers.stop(candidate)
 
 
 def made(cluster, kube, stable, candidate, name):
