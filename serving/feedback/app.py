@@ -19,7 +19,7 @@ from core.config import Config, explain
 from core.errors import TemporaryError
 from core.events import CLOCK_SKEW_SECONDS, Event, Label
 from serving.feedback.counts import Range, counts
-from serving.feedback.store import Store
+from serving.feedback.store import LabelResult, Store
 
 MAX_BODY = 32 * 2**20
 """Bytes of one batch: about 2,900 events with an embedding of 512."""
@@ -84,6 +84,12 @@ class Metrics:
             "titrate_feedback_labels_total",
             "Labels received: stored, waiting, duplicate, contradicts, future or invalid.",
             ["result"],
+            registry=self.registry,
+        )
+        self.outcomes = Counter(
+            "titrate_feedback_outcomes_total",
+            "Labels stored after their prediction, by whether they are what its client was answered: right or wrong.",
+            ["workload", "outcome"],
             registry=self.registry,
         )
         self.label_delay = Histogram(
@@ -184,12 +190,18 @@ def _take_labels(store: Store, metrics: Metrics, rows: list[Any]) -> dict[str, A
         results = iter(store.add_labels(good))
     report = []
     for number, reason in enumerate(reasons):
-        result, delay = ("invalid", None) if reason else next(results)
+        result = "invalid" if reason else _counted(metrics, next(results))
         metrics.labels.labels(result).inc()
-        if delay is not None:
-            metrics.label_delay.observe(delay)
         report.append({"row": number, "result": result, "reason": reason})
     return {"rows": report}
+
+
+def _counted(metrics: Metrics, one: LabelResult) -> str:
+    if one.delay_seconds is not None:
+        metrics.label_delay.observe(one.delay_seconds)
+    if one.right is not None:
+        metrics.outcomes.labels(one.workload, "right" if one.right else "wrong").inc()
+    return one.result
 
 
 def _label_rows(body: bytes) -> list[Any]:

@@ -34,6 +34,18 @@ class LabelResult(NamedTuple):
     future: refused."""
     delay_seconds: float | None = None
     """From the prediction to the label, of a stored one."""
+    workload: str = ""
+    """Of a stored one."""
+    right: bool | None = None
+    """Whether a stored one is what its client was answered; None where the image had been refused."""
+
+
+class Predicted(NamedTuple):
+    """What a client was answered."""
+
+    at: int
+    workload: str
+    label: str | None
 
 
 class Store:
@@ -70,8 +82,8 @@ class Store:
             if row["at"] <= latest:
                 firsts.setdefault(row["prediction_id"], row)
         added = self._insert_labels(connection, firsts)
-        standing = _by_prediction(connection, firsts, schema.labels.c.label)
-        predicted = _by_prediction(connection, firsts, schema.events.c.at)
+        standing = _standing(connection, firsts)
+        predicted = _predicted(connection, firsts)
         results = [_judge(row, latest, standing, predicted, added) for row in rows]
         against = [row for row, result in zip(rows, results, strict=True) if result.result == "contradicts"]
         if against:
@@ -166,7 +178,7 @@ def _temporary() -> Iterator[None]:
 
 
 def _judge(
-    row: dict[str, Any], latest: int, standing: dict[str, str], predicted: dict[str, int], added: set[str]
+    row: dict[str, Any], latest: int, standing: dict[str, str], predicted: dict[str, Predicted], added: set[str]
 ) -> LabelResult:
     key = row["prediction_id"]
     if row["at"] > latest:
@@ -178,13 +190,24 @@ def _judge(
     added.remove(key)  # the same row again in this batch is a duplicate
     if key not in predicted:
         return LabelResult("waiting")
-    return LabelResult("stored", (row["at"] - predicted[key]) / 1e6)
+    answer = predicted[key]
+    right = None if answer.label is None else row["label"] == answer.label
+    return LabelResult("stored", (row["at"] - answer.at) / 1e6, answer.workload, right)
 
 
-def _by_prediction(connection: sa.Connection, keys: Iterable[str], value: sa.Column[Any]) -> dict[str, Any]:
-    key = value.table.c.prediction_id
-    query = sa.select(key, sa.func.min(value)).where(key.in_(list(keys))).group_by(key)
-    return dict(connection.execute(query).all())
+def _standing(connection: sa.Connection, keys: Iterable[str]) -> dict[str, str]:
+    """The first label of each prediction."""
+    key, label = schema.labels.c.prediction_id, schema.labels.c.label
+    rows = connection.execute(sa.select(key, label).where(key.in_(list(keys))))
+    return {row.prediction_id: row.label for row in rows}
+
+
+def _predicted(connection: sa.Connection, keys: Iterable[str]) -> dict[str, Predicted]:
+    """What clients were answered; where a copy was sent to the candidate too, its answer reached nobody."""
+    of = schema.events.c
+    query = sa.select(of.prediction_id, of.at, of.workload, of.label).where(of.prediction_id.in_(list(keys)))
+    copies_first = sa.case((of.arm == "candidate", 0), else_=1)
+    return {key: Predicted(*answer) for key, *answer in connection.execute(query.order_by(copies_first))}
 
 
 def _key(event: Event) -> tuple[str, str, str]:

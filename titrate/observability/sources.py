@@ -16,7 +16,6 @@ RETRAIN_FAILURES = "titrate_retraining_failures_total"
 RETRAIN_PENDING = "titrate_retraining_pending_since_seconds"
 
 WAITING = {
-    OUTCOMES: "labelled predictions by workload and outcome (right, wrong), counted when a label is stored",
     DRIFT: "score 0..1 of the drift service, by workload",
     RETRAIN_FAILURES: "retraining runs that failed, by workload",
     RETRAIN_PENDING: "time of the oldest trigger whose release does not serve yet, by workload",

@@ -99,7 +99,9 @@ def test_health_readiness_and_metrics(client, send, make_event):
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 200
     send(make_event(), make_event(), b"?")
+    client.post("/labels", json={"labels": [{"prediction_id": "r-0", "label": "red"}]})
     text = client.get("/metrics").text
+    assert 'titrate_feedback_outcomes_total{outcome="right",workload="pills"} 1.0' in text
     for result in ("accepted", "duplicate", "rejected"):
         assert f'titrate_feedback_events_total{{result="{result}"}} 1.0' in text
 

@@ -77,6 +77,20 @@ def test_the_delay_of_a_label_is_measured_from_its_prediction(store, make_event)
     assert outcome.delay_seconds == 90.0
 
 
+def test_a_label_says_whether_the_client_was_told_right_and_not_what_a_copy_said(store, make_event):
+    refused = {"outcome": "bad_image", "label": None, "probability": None, "abstain": None}
+    store.add_events(
+        [
+            make_event("a"),
+            make_event("a", arm="candidate", release="e" * 64, label="blue"),
+            make_event("b", arm="candidate", release="e" * 64, label="blue"),
+            make_event("c", **refused),
+        ]
+    )
+    found = store.add_labels([Label(prediction_id=f"{name}-0", label="red") for name in "abc"])
+    assert [(one.workload, one.right) for one in found] == [("pills", True), ("pills", False), ("pills", None)]
+
+
 def test_many_labels_fit_one_batch(store):
     many = [Label(prediction_id=f"r{i}-0", label="red") for i in range(3500)]
     assert {outcome.result for outcome in store.add_labels(many)} == {"waiting"}
