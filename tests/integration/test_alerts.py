@@ -10,12 +10,12 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 from core.slo import Slo
 from serving.triton.server import free_ports
+from tests.prometheus import command, query, running
 from tests.promtool import tool
 from titrate.observability.alertmanager import Receivers, alertmanager
 from titrate.observability.rules import rules
@@ -118,48 +118,35 @@ def monitored(tmp_path: Path, listener):
     handler, url = listener
     ports = free_ports()
     slos = dict.fromkeys(("pills", "quiet"), Slo.load("pills"))
-    _configure(tmp_path, url, ports.http, slos)
+    _configure(tmp_path, url, slos)
     (tmp_path / "history.om").write_text(handler.world.history())
     data = tmp_path / "data"
     fill = [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(tmp_path / "history.om"), str(data)]
     subprocess.run(fill, check=True, capture_output=True)
-    programs = [
-        [
-            tool("prometheus-alertmanager"),
-            "--config.file=alertmanager.yaml",
-            "--storage.path=alerts",
-            f"--web.listen-address=127.0.0.1:{ports.http}",
-            "--cluster.listen-address=",
-        ],
-        [
-            tool("prometheus"),
-            "--config.file=prometheus.yaml",
-            f"--storage.tsdb.path={data}",
-            f"--web.listen-address=127.0.0.1:{ports.grpc}",
-        ],
+    receiver = [
+        tool("prometheus-alertmanager"),
+        "--config.file=alertmanager.yaml",
+        "--storage.path=alerts",
+        f"--web.listen-address=127.0.0.1:{ports.http}",
+        "--cluster.listen-address=",
     ]
-    running = []
-    with (tmp_path / "log").open("w") as log:
-        try:
-            running.extend(
-                subprocess.Popen(words, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT) for words in programs
-            )
-            yield f"http://127.0.0.1:{ports.grpc}"
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait()
+    with running(tmp_path, [receiver, command(tmp_path, ports.grpc, _prometheus(url, ports.http))]):
+        yield f"http://127.0.0.1:{ports.grpc}"
 
 
-def _configure(folder: Path, url: str, port: int, slos: dict[str, Slo]) -> None:
+def _configure(folder: Path, url: str, slos: dict[str, Slo]) -> None:
     secrets = folder / "secrets"
     secrets.mkdir()
     for name, text in (("slack-url", f"{url}/slack"), ("pagerduty-key", "a" * 32), ("smtp-password", "none")):
         (secrets / name).write_text(text)
     alerts = alertmanager(Receivers(secrets=str(secrets), webhook=f"{url}/webhook", smtp="127.0.0.1:1"), PACE)
     alerts["global"]["pagerduty_url"] = f"{url}/pagerduty"
-    prometheus = {
+    for name, content in (("alertmanager.yaml", alerts), ("rules.yaml", rules(slos, PACE))):
+        (folder / name).write_text(yaml.safe_dump(content))
+
+
+def _prometheus(url: str, port: int) -> dict[str, object]:
+    return {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]},
@@ -167,12 +154,6 @@ def _configure(folder: Path, url: str, port: int, slos: dict[str, Slo]) -> None:
             {"job_name": "titrate-test", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
         ],
     }
-    for name, content in (
-        ("alertmanager.yaml", alerts),
-        ("rules.yaml", rules(slos, PACE)),
-        ("prometheus.yaml", prometheus),
-    ):
-        (folder / name).write_text(yaml.safe_dump(content))
 
 
 def test_what_breaks_is_told_to_its_receivers_and_a_quiet_time_to_none(listener, monitored, tmp_path):
@@ -194,20 +175,13 @@ def test_what_breaks_is_told_to_its_receivers_and_a_quiet_time_to_none(listener,
     assert "TitrateAccuracyLow pills" in calls
 
 
-def _query(prometheus: str, query: str) -> list[dict[str, str]]:
-    try:
-        answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}, trust_env=False)
-    except httpx.TransportError:
-        return []
-    return [one["metric"] for one in answer.json()["data"]["result"]] if answer.is_success else []
-
-
 def _usual(prometheus: str) -> set[str]:
-    return {one["workload"] for one in _query(prometheus, "titrate:predictions:usual")}
+    return {one["metric"]["workload"] for one in query(prometheus, "titrate:predictions:usual")}
 
 
 def _firing(prometheus: str) -> dict[str, str]:
-    return {one["alertname"]: one.get("workload", "") for one in _query(prometheus, 'ALERTS{alertstate="firing"}')}
+    found = [one["metric"] for one in query(prometheus, 'ALERTS{alertstate="firing"}')]
+    return {one["alertname"]: one.get("workload", "") for one in found}
 
 
 def _by_webhook(handler: type[Listener]) -> dict[tuple[str, str], tuple[str, str]]:

@@ -9,6 +9,7 @@ from core.slo import Slo
 from titrate.observability.alertmanager import Receivers, alertmanager
 from titrate.observability.budget import budget_page
 from titrate.observability.catalogue import metrics_page
+from titrate.observability.dashboards import dashboards
 from titrate.observability.rules import rules
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ def generated() -> dict[str, str]:
         "charts/titrate/files/alertmanager.yaml": HEAD + _yaml(alertmanager(Receivers())),
         "docs/error-budget.md": budget_page(slos),
         "docs/metrics.md": metrics_page(),
+        **{f"charts/titrate/files/dashboards/{name}.json": text for name, text in dashboards().items()},
     }
 
 
