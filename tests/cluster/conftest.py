@@ -33,8 +33,10 @@ from titrate.rollouts.checks import pictures
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "titrate"
 LABELS = ["a", "b", "c", "d"]
-ORDER = ("test_chart.py", "test_serving.py", "test_routes.py", "test_rollouts.py")
+ORDER = ("test_chart.py", "test_uninstall.py", "test_serving.py", "test_routes.py", "test_rollouts.py")
 """A promotion leaves another release in service: what wants the first one comes before."""
+
+NEED_OPERATOR = ("test_uninstall.py", "test_rollouts.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if not os.environ.get("KUBECONFIG"):
             item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
-        elif item.path.name == "test_rollouts.py" and not os.environ.get("TITRATE_SERVICES_IMAGE"):
+        elif item.path.name in NEED_OPERATOR and not os.environ.get("TITRATE_SERVICES_IMAGE"):
             item.add_marker(pytest.mark.skip(reason="TITRATE_SERVICES_IMAGE names no image of the operator"))
 
 

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on the PATH"),
 ]
 Object = dict[str, Any]
+PODS = ("Deployment", "Job")
 
 
 def _run(*words: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -98,7 +99,7 @@ def test_the_definition_is_what_the_classes_say():
 def test_the_chart_and_kustomize_make_the_same_objects():
     chart = _objects(_rendered("-f", CHART / "ci" / "pills-values.yaml").replace(DIGEST, "RELEASE"))
     kustomize = _objects("---\n".join(_kustomize(ROOT / "kustomize" / part) for part in ("base", "workloads/pills")))
-    assert set(chart) - set(kustomize) == {("PodDisruptionBudget", "pills")}
+    assert set(chart) - set(kustomize) == {("PodDisruptionBudget", "pills"), ("Job", "titrate-end-rollouts")}
     for key, wanted in kustomize.items():
         assert _bare(chart[key]) == _bare(wanted), key
 
@@ -122,7 +123,7 @@ def _bare(one: Object) -> Object:
 def test_pods_are_restricted_and_credentials_come_from_secrets_that_exist(values: Path):
     found = _objects(_rendered("-f", values))
     assert not [key for key in found if key[0] == "Secret"]
-    pods = [one["spec"]["template"]["spec"] for (kind, _), one in found.items() if kind == "Deployment"]
+    pods = [one["spec"]["template"]["spec"] for (kind, _), one in found.items() if kind in PODS]
     pods.append(found["ClusterServingRuntime", "titrate-triton"]["spec"])
     for pod in pods:
         for container in pod["containers"]:
@@ -137,7 +138,8 @@ def test_pods_are_restricted_and_credentials_come_from_secrets_that_exist(values
 def test_what_rollouts_own_is_no_part_of_a_helm_revision():
     for (kind, name), one in _objects(_rendered("-f", CHART / "ci" / "full-values.yaml")).items():
         owned = kind == "InferenceService" or (name in {"pills", "pills-stable-grpc"} and kind != "PodDisruptionBudget")
-        assert ("helm.sh/hook" in one["metadata"].get("annotations", {})) == owned, (kind, name)
+        hook = one["metadata"].get("annotations", {}).get("helm.sh/hook", "")
+        assert hook == ("pre-delete" if kind == "Job" else "post-install,post-upgrade" if owned else ""), (kind, name)
 
 
 def test_every_pod_has_a_network_policy_beside_the_one_that_denies():
@@ -145,9 +147,24 @@ def test_every_pod_has_a_network_policy_beside_the_one_that_denies():
     policies = {name: one["spec"] for (kind, name), one in found.items() if kind == "NetworkPolicy"}
     assert policies.pop("titrate-default-deny")["podSelector"] == {}
     for (kind, name), one in found.items():
-        if kind == "Deployment":
+        if kind in PODS:
             labels = one["spec"]["template"]["metadata"]["labels"]
-            assert policies[name]["podSelector"]["matchLabels"] == labels
+            assert [policy for policy in policies.values() if _selects(policy["podSelector"], labels)], (kind, name)
+
+
+def _selects(selector: Object, labels: dict[str, str]) -> bool:
+    wanted = {key: [value] for key, value in selector.get("matchLabels", {}).items()}
+    wanted |= {one["key"]: one.get("values", []) for one in selector.get("matchExpressions", [])}
+    return all(labels.get(key) in values for key, values in wanted.items())
+
+
+def test_dashboards_come_with_the_switch():
+    assert "titrate-dashboard" not in _rendered()
+    found = _objects(_rendered("-f", CHART / "ci" / "full-values.yaml"))
+    for path in (CHART / "files" / "dashboards").glob("*.json"):
+        assert found["ConfigMap", f"titrate-dashboard-{path.stem}"]["data"] == {
+            f"titrate-{path.name}": path.read_text()
+        }
 
 
 def test_the_rules_come_with_the_switch():

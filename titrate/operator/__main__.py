@@ -13,9 +13,8 @@ import kopf
 from kopf._core.engines.peering import Identity
 
 from core.logs import log_as_json
-from serving.rollout.cluster.kube import Kube
 from titrate.operator import handlers
-from titrate.operator.credentials import Access, credentials
+from titrate.operator.credentials import connected, credentials
 from titrate.operator.keeper import Keeper
 from titrate.operator.leader import RENEW, Lease
 from titrate.operator.resource import Wanted
@@ -33,10 +32,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = Settings.of_environment()
     access = credentials()
-    api = httpx.Client(
-        base_url=str(access.server), verify=access.as_ssl_context(), auth=Access(access), trust_env=False
-    )
-    kube, web = Kube(api), httpx.Client(trust_env=False)
+    kube, web = connected(access), httpx.Client(trust_env=False)
     name = os.environ.get("POD_NAME", socket.gethostname())
     lease = Lease(kube, access.default_namespace or "default", name)
     while not lease.take():

@@ -8,6 +8,7 @@ import httpx
 import kopf
 
 from core.errors import UserError
+from serving.rollout.cluster.kube import Kube
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -34,3 +35,10 @@ def credentials(**_: Any) -> Any:
     if found is None:
         raise UserError("no service account and no KUBECONFIG: run the operator in a pod, or name a cluster")
     return found
+
+
+def connected(access: Any) -> Kube:
+    """The API server that the credentials name."""
+    return Kube(
+        httpx.Client(base_url=str(access.server), verify=access.as_ssl_context(), auth=Access(access), trust_env=False)
+    )

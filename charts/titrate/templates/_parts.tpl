@@ -52,3 +52,12 @@ spec:
 {{- define "titrate.upstream" -}}
 {{- .Values.gateway.upstream | default (printf "titrate-%s.%s.svc:%v" .Release.Namespace .Values.edge.namespace .Values.edge.port) -}}
 {{- end }}
+
+{{- define "titrate.namespaces" -}}
+- name: TITRATE_NAMESPACES
+  {{- if .Values.operator.namespaces }}
+  value: {{ join "," .Values.operator.namespaces }}
+  {{- else }}
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+  {{- end }}
+{{- end }}
