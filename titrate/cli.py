@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from core.errors import UserError
+from titrate.commands.drift import drift
 from titrate.commands.group import Titrate, command, home, home_option
 from titrate.commands.keys import keys
 from titrate.commands.rollout import add_rollback, rollout
@@ -19,6 +20,7 @@ def main() -> None:
     """From a folder of images to a served, watched, self-correcting release."""
 
 
+main.add_command(drift)
 main.add_command(keys)
 main.add_command(stack)
 main.add_command(rollout)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from serving.rollout.plan import Plan
     from serving.rollout.spec import RolloutSpec
     from titrate.doctor import Check
+    from titrate.drift import DriftReport
     from titrate.gc import Unneeded
     from titrate.predict import Prediction
     from titrate.releases import ReleaseRow
@@ -48,6 +49,24 @@ def predictions_table(answers: "Sequence[Prediction]") -> str:
         for a in answers
     ]
     return render(("image", "label", "probability", "abstains", "release", "error"), rows, "no images")
+
+
+def drift_table(found: "DriftReport") -> str:
+    """`titrate drift status`."""
+    rows = [
+        (
+            one.method,
+            one.verdict.outcome.value,
+            str(one.events),
+            "-" if one.effect is None else f"{one.effect:.3f}",
+            "-" if one.p_value is None else f"{one.p_value:.2g}",
+            ", ".join(f"{name} {moved:.2f}" for name, moved in list(one.attribution.items())[:3]),
+        )
+        for one in found.findings
+    ]
+    table = render(("detector", "verdict", "events", "effect", "p", "moved most"), rows, "no detectors")
+    head = f"{found.workload} {found.release[:12]}: {found.events} events of the last {found.hours:g} h"
+    return f"{head}\n{table}\n{found.said}"
 
 
 def releases_table(found: "Sequence[ReleaseRow]") -> str:

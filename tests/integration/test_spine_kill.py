@@ -14,6 +14,7 @@ from tests.spine_home import at_work, line, titrate, write_digits
 from titrate.run import runs
 
 pytestmark = pytest.mark.timeout(1500)
+CHANGES = ("--set=train.images=2000", "--set=image_size=32", "--set=export.int8=false")
 
 
 def _progress(home: Path) -> float:
@@ -26,7 +27,7 @@ def _progress(home: Path) -> float:
 def test_killed_training_continues_with_the_same_command_and_leaves_no_orphan(tmp_path: Path) -> None:
     """At half of the steps, the checkpoint of the first epoch is there, however fast epochs are."""
     home, data = tmp_path / "home", write_digits(tmp_path / "data", classes=2)
-    words = ("run", "pills", "--data", str(data), "--set=train.images=2000", "--set=export.int8=false")
+    words = ("run", "pills", "--data", str(data), *CHANGES)
     process = subprocess.Popen(line(home, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while _progress(home) < 0.5:
