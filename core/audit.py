@@ -3,28 +3,32 @@
 import fcntl
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.config import canonical_json
-from core.errors import PermanentError
+from core.errors import PermanentError, TemporaryError
 from core.files import sha256_bytes
 
 GENESIS = "0" * 64
 OWN = frozenset({"at", "kind", "previous"})
+PATIENCE = 2.0
+"""Seconds that a writer waits for another one, who holds the log for milliseconds: a rollback may wait behind it."""
 
 
 def append(path: Path, kind: str, **facts: Any) -> dict[str, Any]:
     """Append one entry (JSON, fsynced) and return it; writers in several processes take turns.
 
+    Raises TemporaryError while another process holds the log, OSError when it cannot be written; then nothing was.
     Raises ValueError for a fact that is called like one of the log's own: it would break the chain.
     """
     if taken := OWN & facts.keys():
         raise ValueError(f"a fact cannot be called {min(taken)!r}; the log's own are {', '.join(sorted(OWN))}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, path.name)
         last = _last_line(file)
         previous = sha256_bytes(last) if last else GENESIS
         entry = {"at": datetime.now(UTC).isoformat(), "kind": kind, "previous": previous, **facts}
@@ -32,6 +36,18 @@ def append(path: Path, kind: str, **facts: Any) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     return entry
+
+
+def _lock(file: BinaryIO, name: str) -> None:
+    """Wait for the file's lock, which the kernel releases when its holder dies. Raises TemporaryError."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise TemporaryError(f"{name} is locked by another process for {PATIENCE:g} s") from error
+        time.sleep(0.01)
 
 
 def _last_line(file: BinaryIO) -> bytes:

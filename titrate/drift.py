@@ -5,7 +5,6 @@ The promise of a verdict is for one look at one window (docs/drift.md); nothing 
 
 import time
 
-import numpy as np
 import sqlalchemy as sa
 
 from core.config import Config
@@ -16,7 +15,7 @@ from core.slo import Slo
 from core.verdict import Outcome
 from serving.drift import detector, ks
 from serving.drift.detector import Finding
-from serving.drift.sample import UNKNOWN, Sample, of_release
+from serving.drift.sample import Sample, of_release, of_stored
 from serving.feedback.schema import events
 from titrate.stack.releases import fetched
 from titrate.stack.state import wanted
@@ -97,20 +96,7 @@ def _window(home: Home, workload: str, like: Sample, since: int) -> Sample:
     )
     try:
         with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
-            rows = connection.execute(query).all()
+            rows = [(row.embedding, row.image, row.label) for row in connection.execute(query)]
     except sa.exc.DBAPIError as error:
         raise TemporaryError(f"the events cannot be read: {error.orig}") from error
-    size = sum(name.startswith("embedding_") for name in like.columns)
-    values = [
-        [*_floats(row.embedding, size), *(row.image.get(name, np.nan) for name in like.columns[size:])] for row in rows
-    ]
-    places = {name: place for place, name in enumerate(like.classes)}
-    answers = np.array([places.get(row.label, UNKNOWN) for row in rows], dtype=np.int64)
-    return Sample(
-        like.release, like.columns, np.array(values, float).reshape(len(rows), len(like.columns)), answers, like.classes
-    )
-
-
-def _floats(content: bytes | None, size: int) -> list[float]:
-    found = np.frombuffer(content or b"", "<f4").tolist()
-    return found if len(found) == size else [np.nan] * size
+    return of_stored(rows, like)

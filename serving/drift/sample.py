@@ -4,7 +4,7 @@ The reference comes from the release's own folder and a window from its events; 
 window of another release is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from core.release import sealed_digest
 
 Values = NDArray[np.float64]
 Classes = NDArray[np.int64]
+Answer = tuple[Sequence[float] | None, Mapping[str, float], str | None]
+"""(embedding, image statistics, class)."""
 UNKNOWN = -1
 """The class number of an answer that the reference does not know."""
 
@@ -58,14 +60,26 @@ def of_events(events: Sequence[Event], like: Sample) -> Sample:
                 f"event {event.prediction_id!r} is of release {event.release[:12]!r}, the reference of "
                 f"{like.release[:12]!r}; compare a release with its own reference"
             )
+    return _window([(event.embedding, event.image, event.label) for event in answered], like)
+
+
+def of_stored(rows: Iterable[tuple[bytes | None, Mapping[str, float], str | None]], like: Sample) -> Sample:
+    """Answered events of the release of `like`, as `serving/feedback` keeps them: (embedding, image, label)."""
+    return _window([(np.frombuffer(row[0] or b"", "<f4").tolist(), *row[1:]) for row in rows], like)
+
+
+def _window(answered: Sequence[Answer], like: Sample) -> Sample:
+    """NaN where an event lacks a number, UNKNOWN where the reference lacks its class."""
     places = {name: place for place, name in enumerate(like.classes)}
     size = sum(name.startswith("embedding_") for name in like.columns)
-    rows = [_row(event, size, like.columns[size:]) for event in answered]
+    rows = [
+        [*_embedding(embedding, size), *(image.get(name, np.nan) for name in like.columns[size:])]
+        for embedding, image, _ in answered
+    ]
     values = np.array(rows, float).reshape(len(rows), len(like.columns))
-    predictions = np.array([places.get(event.label or "", UNKNOWN) for event in answered], dtype=np.int64)
+    predictions = np.array([places.get(label or "", UNKNOWN) for *_, label in answered], dtype=np.int64)
     return Sample(like.release, like.columns, values, predictions, like.classes)
 
 
-def _row(event: Event, size: int, statistics: Sequence[str]) -> list[float]:
-    embedding = event.embedding if event.embedding is not None and len(event.embedding) == size else (np.nan,) * size
-    return [*embedding, *(event.image.get(name, np.nan) for name in statistics)]
+def _embedding(found: Sequence[float] | None, size: int) -> Sequence[float]:
+    return found if found is not None and len(found) == size else (np.nan,) * size

@@ -39,7 +39,7 @@ def start(path: Path, spec: RolloutSpec, rollout: str) -> None:
 
 
 def append(path: Path, spec: RolloutSpec, seen: Observation, decision: Decision) -> None:
-    """Write one look. Raises OSError; then nothing was written."""
+    """Write one look. Raises OSError or TemporaryError; then nothing was written."""
     inputs = seen.model_dump(mode="json", exclude_defaults=True)
     audit.append(path, LOOK, observation=inputs, **facts(spec, seen, decision))
 

@@ -75,7 +75,7 @@ class Reconciler:
         decision = decide(self.spec, self.state, [seen])
         try:
             self.journal.record(self.spec, seen, decision)
-        except OSError as error:
+        except (OSError, TemporaryError) as error:
             logger.error("the decision log cannot be written", extra={"facts": {"error": str(error)}})
             if decision.state.phase is Phase.RESTORING:
                 self._act([a for a in decision.actions if isinstance(a, wanted.SetWeights | wanted.SetShadow)])

@@ -42,7 +42,8 @@ class EventCounts:
     def __init__(self, home: Home) -> None:
         self._file = home.root / "events.db"
         url = sa.URL.create("sqlite", database=f"file:{self._file}", query={"mode": "ro", "uri": "true"})
-        self._engine = sa.create_engine(url, connect_args={"timeout": PATIENCE}, poolclass=sa.NullPool)
+        self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE}, poolclass=sa.NullPool)
+        """Reads alone."""
 
     def check(self, spec: RolloutSpec) -> None:
         """Raise UserError when a query of the spec cannot be asked, and for groups that nobody counts."""
@@ -56,7 +57,7 @@ class EventCounts:
             if not self._file.exists():
                 raise UserError(f"metric {name!r} asks the events, and there are none; `titrate stack up` keeps them")
             try:
-                with self._engine.connect() as connection:
+                with self.engine.connect() as connection:
                     _asked(connection, query, spec, "candidate", 0)
             except (sa.exc.StatementError, TypeError, ValueError) as error:
                 reason = getattr(error, "orig", None) or error
@@ -70,7 +71,7 @@ class EventCounts:
         if not self._file.exists():
             return []
         try:
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 return list(_readings(connection, spec, stamp, since))
         except (sa.exc.DBAPIError, TypeError, ValueError) as error:
             raise TemporaryError(f"the events cannot be counted: {getattr(error, 'orig', None) or error}") from error
@@ -80,7 +81,7 @@ class EventCounts:
         if not self._file.exists():
             return (0, 0), 0
         try:
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 mine = (events.c.workload == workload, events.c.release == release, events.c.at >= since)
                 rows = _grouped(connection, sa.and_(*mine, events.c.arm == "stable", events.c.outcome == OK))
         except sa.exc.DBAPIError as error:

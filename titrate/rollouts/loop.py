@@ -21,6 +21,7 @@ from serving.rollout.observations import Reading
 from serving.rollout.reconcile import Reconciler
 from serving.rollout.spec import RolloutSpec
 from titrate.promote import alias_promoted, alias_restored
+from titrate.rollouts.drift_counts import DriftCounts
 from titrate.rollouts.edge_counts import EdgeCounts
 from titrate.rollouts.effects import StackEffects
 from titrate.rollouts.event_counts import EventCounts
@@ -39,10 +40,14 @@ def root(home: Home) -> Path:
 
 
 class Counts:
-    """The laptop's observer: Envoy, and the events. A part that cannot be asked is missing, and made up for later."""
+    """The laptop's observer: Envoy, the events and their inputs.
+
+    A part that cannot be asked is missing, and made up for later.
+    """
 
     def __init__(self, home: Home, since: int) -> None:
         self._edge, self._events, self._since = EdgeCounts(home), EventCounts(home), since
+        self._drift = DriftCounts(home, self._events.engine)
         self.stamp = 0
         """Rises by look over the whole life of the rollout; the wall clock may jump."""
 
@@ -53,6 +58,7 @@ class Counts:
         asks: tuple[Callable[[], list[Reading]], ...] = (
             lambda: self._edge.readings(spec, self.stamp),
             lambda: self._events.readings(spec, self.stamp, self._since),
+            lambda: self._drift.readings(spec, self.stamp),
         )
         for ask in asks:
             try:

@@ -89,7 +89,10 @@ def set_stable(home: Home, workload: str, digest: str) -> None:
 
 
 def change(home: Home, update: Callable[[Serving], Serving]) -> None:
-    """Replace what is to be served and wake the stack; writers take turns. Raises TemporaryError when one is stuck."""
+    """Replace what is to be served and wake the stack; writers take turns.
+
+    Raises TemporaryError when one is stuck, or the disk takes nothing.
+    """
     path = home.stack / "serving.json"
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -103,6 +106,8 @@ def change(home: Home, update: Callable[[Serving], Serving]) -> None:
             if time.monotonic() > deadline:
                 raise TemporaryError(str(error)) from error
             time.sleep(0.01)
+        except OSError as error:
+            raise TemporaryError(f"{path.name} cannot be written: {error}") from error
     if (pid := supervisor_pid(home)) and changed != now:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCHLD)  # it looks at its children at once, and at what is wanted of it
