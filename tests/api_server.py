@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from serving.rollout.cluster.inference_services import OF_SERVICE, digest
+from serving.rollout.cluster.inference_services import DIGEST_ENV, OF_SERVICE, digest
 from serving.rollout.cluster.kube import Kube
 from serving.rollout.observers.envoy_gateway import BOUNDS_MS, OWNER
 from serving.rollout.routers.backends import RELEASE, header, is_parked
@@ -68,9 +68,16 @@ class ApiServer:
         }
         self.objects[name] = json.loads(json.dumps(body | {"metadata": metadata | written}))
         if place.endswith("inferenceservices"):
-            pod = candidate_pod(metadata["name"], self.ready)
-            self.put(f"/api/v1/namespaces/{NAMESPACE}/pods", pod)
+            self._reconcile(self.objects[name])
         return self.objects[name]
+
+    def _reconcile(self, service: Json) -> None:
+        """What KServe does when an InferenceService was written."""
+        self._run(service["metadata"]["name"], digest(service))
+
+    def _run(self, service: str, release: str, pod: str = "") -> None:
+        """Start a pod of an InferenceService."""
+        self.put(f"/api/v1/namespaces/{NAMESPACE}/pods", candidate_pod(service, release, self.ready, pod or service))
 
     def get(self, what: str) -> Json:
         """The object whose address ends so."""
@@ -183,11 +190,13 @@ def gateway_pod() -> Json:
     return {"metadata": {"name": "envoy-0", "labels": labels}, "status": {"podIP": "10.0.0.1"}}
 
 
-def candidate_pod(service: str, ready: bool) -> Json:
+def candidate_pod(service: str, release: str, ready: bool, name: str) -> Json:
     """The pod that KServe would make for an InferenceService."""
+    containers = [{"name": "kserve-container", "env": [{"name": DIGEST_ENV, "value": release}]}]
     condition = {"type": "Ready", "status": str(ready)}
     status = {"conditions": [condition], "containerStatuses": [{"restartCount": 0, "state": {}}]}
-    return {"metadata": {"name": f"{service}-pod", "labels": {OF_SERVICE: service}}, "status": status}
+    metadata = {"name": f"{name}-pod", "labels": {OF_SERVICE: service}}
+    return {"metadata": metadata, "spec": {"containers": containers}, "status": status}
 
 
 def inference_service(name: str, release: str) -> Json:

@@ -27,17 +27,17 @@ class Effects:
         kube: Kube,
         http: httpx.Client,
         resource: Json,
-        address: str,
+        address: Callable[[], str],
         aliases: Callable[[str, str], None] | None,
         record: Callable[[str, RolloutSpec], None],
     ) -> None:
-        """`address`: the candidate's own Service. `record(kind, spec)` writes to the audit log."""
+        """`address()`: the candidate's own Service. `record(kind, spec)` writes to the audit log."""
         self._kube, self._http, self._resource, self._address = kube, http, resource, address
         self._aliases, self._record = aliases, record
 
     def check(self, check: Check, spec: RolloutSpec) -> str:
         """Ask the candidate's server alone; raises PermanentError."""
-        return run_check(self._address, check, spec)
+        return run_check(self._address(), check, spec)
 
     def confirm(self, hook: Confirm, spec: RolloutSpec) -> bool:
         try:

@@ -42,6 +42,10 @@ class InferenceServices:
         """Name of the InferenceService that serves a candidate."""
         return f"{self._workload.replace('_', '-')}-{release[:10]}"
 
+    def address(self, release: str) -> str:
+        """Where a candidate answers by itself."""
+        return f"http://{self.name(release)}-predictor.{self._namespace}.svc"
+
     def release_of(self, name: str) -> str:
         """Digest of the release that an InferenceService serves; its own name when Titrate did not make it."""
         return digest(self._existing(name)) or name
@@ -70,13 +74,7 @@ class InferenceServices:
 
     def report(self, release: str) -> CandidateReport:
         """Ready when one of its pods answers its probe; an InferenceService's own condition comes seconds later."""
-        pods = self._kube.select(PODS, self._namespace, {OF_SERVICE: self.name(release)})
-        statuses = [s for pod in pods for s in pod["status"].get("containerStatuses", [])]
-        return CandidateReport(
-            ready=any(_ready(pod) for pod in pods),
-            restarts=sum(status["restartCount"] for status in statuses),
-            reason=_reason(pods, statuses),
-        )
+        return reported(self._kube.select(PODS, self._namespace, {OF_SERVICE: self.name(release)}))
 
     def stop(self, release: str) -> None:
         self._remove(self.name(release))
@@ -142,8 +140,18 @@ def storage_of(stable: Json, release: str, template: str | None) -> str:
 
 def digest(service: Json) -> str:
     """The release that an InferenceService says it serves; empty where it does not say."""
-    env = service["spec"]["predictor"].get("model", {}).get("env", [])
+    return digest_of(service["spec"]["predictor"].get("model", {}))
+
+
+def digest_of(container: Json) -> str:
+    """The release that a container is told to serve; empty where it is not told."""
+    env = container.get("env", [])
     return next((str(item.get("value", "")) for item in env if item["name"] == DIGEST_ENV), "")
+
+
+def digest_in(containers: Iterable[Json]) -> str:
+    """The release that one of a pod's or a revision's containers is told to serve."""
+    return next(filter(None, map(digest_of, containers)), "")
 
 
 def grpc_service(name: str, workload: str) -> Json:
@@ -155,6 +163,16 @@ def grpc_service(name: str, workload: str) -> Json:
         "metadata": {"name": f"{name}-grpc", "labels": {WORKLOAD: workload}},
         "spec": {"selector": {"app": f"isvc.{name}-predictor"}, "ports": [port]},
     }
+
+
+def reported(pods: list[Json]) -> CandidateReport:
+    """How a server is whose pods these are."""
+    statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
+    return CandidateReport(
+        ready=any(_ready(pod) for pod in pods),
+        restarts=sum(status["restartCount"] for status in statuses),
+        reason=_reason(pods, statuses),
+    )
 
 
 def _ready(pod: Json) -> bool:

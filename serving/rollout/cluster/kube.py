@@ -32,6 +32,8 @@ INFERENCE_SERVICES = Kind("serving.kserve.io/v1beta1", "inferenceservices")
 SERVICES = Kind("v1", "services")
 PODS = Kind("v1", "pods")
 EVENTS = Kind("v1", "events")
+REVISIONS = Kind("serving.knative.dev/v1", "revisions")
+DEPLOYMENTS = Kind("apps/v1", "deployments")
 LEASES = Kind("coordination.k8s.io/v1", "leases")
 
 

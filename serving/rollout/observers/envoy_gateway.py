@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from core.errors import TemporaryError, UserError
+from core.errors import TemporaryError
 from serving.rollout.cluster.kube import GRPC_ROUTES, HTTP_ROUTES, Kind, Kube
-from serving.rollout.metrics import ERRORS, SLOW, Compared, name_of
+from serving.rollout.metrics import ERRORS, SLOW
 from serving.rollout.observations import Arm, Reading
+from serving.rollout.observers import own
 from serving.rollout.observers.samples import Prometheus, Sample, Sources
 from serving.rollout.routers.backends import MIRROR
 from serving.rollout.routers.twins import counting
@@ -49,7 +50,6 @@ BOUNDS_MS = (
 )
 """Upper bounds of Envoy's histograms."""
 OWNER = "gateway.envoyproxy.io/owning-gateway-"
-BUILT_IN = frozenset({ERRORS, SLOW})
 ARMS: tuple[Arm, ...] = ("stable", "candidate")
 
 
@@ -63,24 +63,8 @@ class EnvoyGateway:
         self._sources, self._prometheus = sources, prometheus
 
     def check(self, spec: RolloutSpec) -> None:
-        """Raise UserError for a metric that promotion would wait for in vain, and for a limit that is not counted."""
-        if spec.slow_ms not in BOUNDS_MS:
-            raise UserError(
-                f"slowMs {spec.slow_ms:g} is no bound of Envoy's histograms; use one of "
-                f"{', '.join(f'{bound:g}' for bound in BOUNDS_MS[3:12])}"
-            )
-        if spec.slices:
-            raise UserError(f"slices of {spec.slices[0].metric!r}: the gateway counts no groups; leave them out")
-        for metric in spec.metrics:
-            if not isinstance(metric, Compared) or metric.name in BUILT_IN:
-                continue
-            if metric.query and metric.query.language == "promql" and self._prometheus is None:
-                raise UserError(f"metric {metric.name!r} has a PromQL query; say spec.target.stats, a Prometheus")
-            if not (metric.query and metric.query.language == "promql") and not metric.guard:
-                raise UserError(
-                    f"metric {metric.name!r} is not counted at the gateway, and promotion would wait for it: give "
-                    "it a PromQL query, or guard: true"
-                )
+        """Raise UserError for what Envoy does not count."""
+        own.check(spec, BOUNDS_MS, "Envoy", self._prometheus)
 
     def readings(self, spec: RolloutSpec) -> tuple[Reading, ...]:
         """Each rule of each proxy is a source; a cluster that a proxy does not know has counted nothing there.
@@ -93,26 +77,13 @@ class EnvoyGateway:
         known = {cluster for _, arms in places for cluster in arms}
         found = self._sources.samples(NAMES, "|".join(sorted(known)))
         stamp = time.time()
-        own = [
+        counted = [
             Reading(source=f"envoy/{pod}/{place}", arm=arm, stamp=stamp, counts=_wanted(spec, counts))
             for pod, samples in found.items()
             for place, arms in places
             for arm, counts in _counted(samples, arms, spec.slow_ms).items()
         ]
-        return (*own, *self._queried(spec, stamp))
-
-    def _queried(self, spec: RolloutSpec, stamp: float) -> Iterator[Reading]:
-        """Metrics of one's own: labels other than `arm` tell sources apart."""
-        for metric in spec.metrics:
-            if self._prometheus is None or not isinstance(metric, Compared) or metric.query is None:
-                continue
-            bad = {_by(labels): value for labels, value in self._prometheus.query(metric.query.bad)}
-            for labels, total in self._prometheus.query(metric.query.total):
-                arm, source = _by(labels)
-                wrong = min(int(bad.get((arm, source), 0)), int(total))
-                counts = {name_of(metric): (wrong, int(total) - wrong)}
-                if arm == "stable" or arm == "candidate":
-                    yield Reading(source=f"{metric.name}/{source}", arm=arm, stamp=stamp, counts=counts)
+        return (*counted, *own.queried(self._prometheus, spec, stamp))
 
     def _places(self) -> Iterator[tuple[str, dict[str, Arm]]]:
         for kind, name in self._routes.items():
@@ -169,8 +140,3 @@ def _pairs(values: dict[tuple[Arm, str], float], arm: Arm) -> dict[str, tuple[in
 
 def _wanted(spec: RolloutSpec, counts: dict[str, tuple[int, int]]) -> dict[str, tuple[int, ...]]:
     return {name: pair for name, pair in counts.items() if name in spec.sizes}
-
-
-def _by(labels: dict[str, str]) -> tuple[str, str]:
-    rest = ",".join(f"{key}={value}" for key, value in sorted(labels.items()) if key not in {"arm", "__name__"})
-    return labels.get("arm", ""), rest

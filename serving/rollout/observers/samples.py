@@ -5,7 +5,7 @@ rollback wait that long. Both give the same samples, by source: one process that
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import httpx
@@ -101,17 +101,17 @@ class Prometheus:
 
 
 def parsed(text: str, names: Iterable[str], clusters: str) -> list[Sample]:
-    """The wanted series of an exposition; only their lines are parsed, of the ten thousand that Envoy has."""
-    wanted = tuple(f"{name}{{" for name in names)
+    """The wanted series of an exposition of Envoy's."""
     pattern = re.compile(clusters)
+    return [one for one in series(text, names) if pattern.fullmatch(one.labels.get("envoy_cluster_name", ""))]
+
+
+def series(text: str, names: Iterable[str]) -> Iterator[Sample]:
+    """The series of these names; only their lines are parsed, of the ten thousand that Envoy has."""
+    wanted = tuple(f"{name}{{" for name in names)
     lines = [line for line in text.splitlines() if line.startswith(wanted)]
-    families = text_string_to_metric_families("\n".join(lines) + "\n")
-    return [
-        Sample(sample.name, sample.labels, sample.value)
-        for family in families
-        for sample in family.samples
-        if pattern.fullmatch(sample.labels.get("envoy_cluster_name", ""))
-    ]
+    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+        yield from (Sample(sample.name, sample.labels, sample.value) for sample in family.samples)
 
 
 def _quoted(pattern: str) -> str:

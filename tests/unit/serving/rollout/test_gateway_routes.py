@@ -222,7 +222,7 @@ def test_what_is_not_counted_is_refused_before_the_start():
     with pytest.raises(UserError, match="no bound of Envoy's histograms"):
         observer(ApiServer()).check(SPEC.model_copy(update={"slow_ms": 777}))
     waiting = SPEC.model_copy(update={"metrics": (Compared(name="accuracy", margin=0.1),)})
-    with pytest.raises(UserError, match="'accuracy' is not counted"):
+    with pytest.raises(UserError, match="'accuracy' is not counted by Envoy"):
         observer(ApiServer()).check(waiting)
     own = Compared(name="reds", margin=0.1, query=Query(language="promql", bad="a", total="b"))
     with pytest.raises(UserError, match=r"spec\.target\.stats"):

@@ -195,7 +195,8 @@ def test_a_command_is_taken_once_and_an_unknown_one_refused(api, operator):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"target": {"router": "knative"}}, "'knative' is not there yet"),
+        ({"target": {"router": "knative", "inferenceService": "pills-stable"}}, "is deployed in mode"),
+        ({"target": {"router": "kserve_canary", "inferenceService": "pills-stable"}}, "version cannot be told"),
         ({"candidate": STABLE}, "same release"),
         ({"slowMs": 777}, "no bound of Envoy's histograms"),
         ({"preset": "canary", "labels": True}, "'accuracy' is not counted"),
