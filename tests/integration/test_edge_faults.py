@@ -14,10 +14,12 @@ import subprocess
 import threading
 import zlib
 
+import grpc
 import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2
 
 from serving.gateway import envoy, envoy_admin
 from serving.gateway.app import create_app
@@ -295,3 +297,77 @@ def test_brackets_and_escapes_in_values_are_no_structure(edge, client):
     answer = client.post(PATH, json=body)
     assert answer.status_code == 200, answer.text
     assert answer.json()["id"] == body["id"]
+
+
+def grpc_infer(edge, message, compression=grpc.Compression.NoCompression):
+    """The answer of ModelInfer to the bytes of a message; raises RpcError."""
+    with grpc.insecure_channel(f"127.0.0.1:{edge.config.port}") as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        return service_pb2.ModelInferResponse.FromString(call(message, timeout=30, compression=compression))
+
+
+def message(shape, raw=bytes(192)):
+    """A ModelInfer of `pixels`."""
+    request = service_pb2.ModelInferRequest(model_name="pills", raw_input_contents=[raw])
+    request.inputs.add(name="pixels", datatype="UINT8", shape=shape)
+    return request.SerializeToString()
+
+
+def unpacked(shape):
+    """The same with each dimension as a field of its own, and the tensor after the content."""
+    whole = service_pb2.ModelInferRequest.FromString(message(shape))
+    (tensor,) = whole.inputs
+    packed = tensor.SerializeToString()
+    tensor.ClearField("shape")
+    dims = b"".join(b"\x18" + packed_varint(one) for one in shape)
+    inner = tensor.SerializeToString() + dims
+    assert service_pb2.ModelInferRequest.InferInputTensor.FromString(inner).SerializeToString() == packed
+    whole.ClearField("inputs")
+    return whole.SerializeToString() + b"\x2a" + packed_varint(len(inner)) + inner
+
+
+def packed_varint(number):
+    found = bytearray()
+    number %= 2**64
+    while number >= 128:
+        found.append(number % 128 | 128)
+        number //= 128
+    return bytes([*found, number])
+
+
+@pytest.mark.parametrize("make", [message, unpacked])
+@pytest.mark.parametrize("shape", [[1, 2**32, 2**32, 3], [1, 2**62, 4, 3], [1, -1, -1, 3], [2**31], [46_341, 46_341]])
+def test_a_shape_that_kills_triton_over_grpc_is_refused_before_it(edge, shape, make):
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_infer(edge, make(shape))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "a shape is larger than any tensor here"
+
+
+@pytest.mark.parametrize("make", [message, unpacked])
+def test_a_good_grpc_request_passes_the_guard_however_it_is_written(edge, make):
+    outputs = {output.name for output in grpc_infer(edge, make([1, 8, 8, 3])).outputs}
+    assert "label" in outputs
+
+
+def test_a_large_grpc_request_passes_the_guard(edge):
+    assert grpc_infer(edge, message([1, 1024, 1024, 3], bytes(3 * 2**20))).outputs
+
+
+def test_a_compressed_grpc_message_could_hide_a_shape_and_is_refused(edge):
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_infer(edge, message([1, 8, 8, 3]), grpc.Compression.Gzip)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 60), to=st.integers(0, 255), end=st.integers(0, 260))
+@example(at=0, to=0x2B, end=260)
+def test_a_broken_grpc_message_is_the_clients_mistake_or_answered(edge, at, to, end):
+    changed = bytearray(message([1, 8, 8, 3]))
+    changed[min(at, len(changed) - 1)] = to
+    try:
+        grpc_infer(edge, bytes(changed[:end]))
+    except grpc.RpcError as error:
+        wrong = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN}
+        assert error.code() not in wrong, error

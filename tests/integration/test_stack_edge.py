@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import tritonclient.grpc
 from serving.gateway import envoy, envoy_admin
 from serving.gateway.access import Access, Policy
 from serving.gateway.edge import Arm, EdgeConfig
+from serving.gateway.envoy_routes import GRPC_METHODS, WORKLOAD_HEADER
 from serving.triton.server import free_ports
 from tests.colours import picture
 from titrate.predict import HEADER, OUTPUTS, decode, encode
@@ -112,13 +114,11 @@ def test_rest_and_grpc_come_in_on_one_port_and_name_their_arm(edge, client):
     outputs = decode(answer.content, int(answer.headers[HEADER]))
     assert outputs["label"] == ["red"]
     assert set(outputs) == set(OUTPUTS)
-    with contextlib.closing(tritonclient.grpc.InferenceServerClient(edge.url.removeprefix("http://"))) as grpc:
+    with contextlib.closing(tritonclient.grpc.InferenceServerClient(edge.url.removeprefix("http://"))) as rpc:
         tensor = tritonclient.grpc.InferInput("pixels", [1, 8, 8, 3], "UINT8")
         tensor.set_data_from_numpy(np.full((1, 8, 8, 3), (0, 255, 0), np.uint8))
-        assert grpc.infer("pills", [tensor]).as_numpy("label").tolist() == [[b"green"]]
-        assert grpc.is_server_ready()
-        with pytest.raises(tritonclient.grpc.InferenceServerException, match="UNIMPLEMENTED"):
-            grpc.get_model_repository_index()
+        assert rpc.infer("pills", [tensor]).as_numpy("label").tolist() == [[b"green"]]
+        assert rpc.is_server_ready()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,12 @@ def test_rest_and_grpc_come_in_on_one_port_and_name_their_arm(edge, client):
         ("GET", "/v2/systemsharedmemory/status", 404),
         ("GET", "/v2/models/pills/trace/setting", 404),
         ("GET", "/v2/logging", 404),
+        ("POST", "/v2/logging", 404),
+        ("POST", "/v2/trace/setting", 404),
+        ("GET", "/v2/cudasharedmemory/status", 404),
+        ("POST", "/v2/systemsharedmemory/region/all/register", 404),
+        ("POST", "/v2/cudasharedmemory/region/all/register", 404),
+        ("POST", "/v2/repository/models/pills/unload", 404),
         ("POST", "/v2//repository/index", 404),
         ("POST", "/v2/%72epository/index", 404),
         ("POST", "/v2/models/pills/../../repository/index", 404),
@@ -149,6 +155,34 @@ def test_only_the_protocol_passes(edge, method, path, status):
         found = error.code
         error.close()
     assert found == status
+
+
+CLOSED_METHODS = (
+    *("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    *(f"{kind}SharedMemory{what}" for kind in ("System", "Cuda") for what in ("Status", "Register", "Unregister")),
+    *("TraceSetting", "LogSettings", "ModelStreamInfer"),
+)
+"""Of Triton's gRPC service: what changes the server, names memory of its machine, or has no size limit."""
+
+
+def test_every_grpc_method_is_either_for_clients_or_closed():
+    service = tritonclient.grpc.service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    assert {*GRPC_METHODS.split("|"), *CLOSED_METHODS} == set(service.methods_by_name)
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("method", CLOSED_METHODS)
+def test_what_would_change_the_server_is_closed_to_grpc(edge, method, named):
+    """Through the public and the internal listener alike, whether or not the caller names a workload."""
+    edge.share(stable=100)
+    metadata = [(WORKLOAD_HEADER, "pills")] if named else []
+    for port in (edge.config.port, edge.config.internal_port):
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", metadata=metadata, timeout=20)
+            assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            assert "nothing at this path" in refused.value.details(), "Envoy's word, not Triton's"
 
 
 def test_a_body_above_the_limit_is_refused_before_it_reaches_the_server(edge, client):
