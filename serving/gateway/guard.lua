@@ -4,7 +4,9 @@
 -- read, and its tensors are passed over. Envoy runs this on each request (envoy_listeners.py).
 local DEEPEST, LARGEST = 64, 2147483647
 -- How the messages of Triton's JSON reader begin (triton_json.h); none of a model does.
-local MISTAKES = {"failed to parse the request JSON buffer", "attempt to access "}
+local MISTAKES = {
+  "failed to parse the request JSON buffer", "attempt to access ", "Unable to parse '", "failed to get request params",
+}
 
 local GRPC_INFER = "/inference.GRPCInferenceService/ModelInfer"
 local INPUTS, SHAPE, FRAME, WINDOW = 5, 3, 5, 4096  -- field numbers of ModelInferRequest; bytes
@@ -169,10 +171,15 @@ function envoy_on_request(handle)
 end
 
 function envoy_on_response(handle)
-  if handle:headers():get(":status") ~= "500" then return end
+  local status = handle:headers():get(":status")
+  if not status:match("^[45]") then return end
   local body = handle:body()
-  local error = body and body:getBytes(0, body:length()):match('^{"error":"(.*)') or ""
+  local text = body and body:getBytes(0, body:length()) or ""
+  local error = text:match('^{"error":"(.*)')
+  if not error then return end
+  local plain = text:gsub("[\128-\255]", "?")  -- Triton quotes a request's bytes as they came: no JSON then
+  if plain ~= text then body:setBytes(plain) end
   for _, beginning in ipairs(MISTAKES) do
-    if error:sub(1, #beginning) == beginning then handle:headers():replace(":status", "400") end
+    if status == "500" and error:sub(1, #beginning) == beginning then handle:headers():replace(":status", "400") end
   end
 end

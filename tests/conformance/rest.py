@@ -100,6 +100,8 @@ class Rest:
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # a server may answer before it has read everything
                 connection.request(method, self.prefix + path, body, sent, encode_chunked=chunked)
+            if connection.sock is None:
+                raise ConnectionResetError("it was not even opened")
             return read(connection.getresponse())
         except TimeoutError as error:
             raise NoAnswer(f"no answer to {method} {path} within {self.timeout:.0f} s") from error

@@ -235,15 +235,17 @@ def test_garbage_is_refused_while_others_are_answered(edge, client):
     assert lines <= {b"HTTP/1.1 400 Bad Request", b""}
 
 
+BODY, LENGTH = encode([picture("blue")])
+
+
 @st.composite
 def broken(draw):
     """(body, length of its header) of a V2 request in which something was changed, cut, added or claimed."""
-    body, length = encode([picture("blue")])
-    changed = bytearray(body)
-    for at in draw(st.lists(st.integers(0, len(body) - 1), max_size=4)):
+    changed = bytearray(BODY)
+    for at in draw(st.lists(st.integers(0, len(BODY) - 1), max_size=4)):
         changed[at] = draw(st.integers(0, 255))
-    end = draw(st.integers(0, len(body)))
-    claimed = draw(st.one_of(st.just(length), st.integers(-(2**63), 2**63), st.integers(0, len(body) + 9)))
+    end = draw(st.integers(0, len(BODY)))
+    claimed = draw(st.one_of(st.just(LENGTH), st.integers(-(2**63), 2**63), st.integers(0, len(BODY) + 9)))
     return bytes(changed[:end]) + draw(st.binary(max_size=9)), claimed
 
 
@@ -252,6 +254,8 @@ def broken(draw):
 @example(changed=(b"", 0))
 @example(changed=(b"{", 2**63))
 @example(changed=(b"[" * 100_000, 100_000))
+@example(changed=(BODY.replace(b'"name"', b'"nome"'), LENGTH))
+@example(changed=(BODY.replace(b"BYTES", b"B\x80TES"), LENGTH))
 def test_a_broken_binary_request_is_a_client_error_or_answered(edge, client, changed):
     body, claimed = changed
     answer = client.post(PATH, content=body, headers={HEADER: str(claimed)})

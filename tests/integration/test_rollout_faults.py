@@ -188,7 +188,7 @@ def test_an_abort_while_the_promotion_is_half_done_undoes_it(drive):
 @pytest.mark.parametrize("step", [Step(shadow=50), *STEPS], ids=lambda s: f"shadow {s.shadow}, weight {s.weight}")
 def test_a_candidate_that_is_killed_at_any_step_fails_no_request(drive, step):
     """Once: it may come back in time, or the errors of its share say enough."""
-    ahead = (Step(weight=10),) if step.weight == 100 else ()
+    ahead = (Step(weight=50),) if step.weight == 100 else ()
     one = drive(f"killed {step.shadow} {step.weight}", steps=(*ahead, step))
     one.dosed(len(ahead))
     os.kill(one.rolling.pid(f"triton-pills-{one.spec.candidate[:8]}"), signal.SIGKILL)

@@ -88,7 +88,8 @@ def test_harm_is_rolled_back_and_no_client_sees_it(rolling, traffic, fault, metr
 def test_wrong_answers_are_found_by_the_labels_that_people_post(rolling):
     candidate = rolling.release("wrong", "labelled")
     with Labelled(rolling) as traffic:
-        journal = control.start(rolling.home, rolling.spec(candidate, steps=(Step(weight=20), Step(weight=60))))
+        steps = (Step(weight=20, min_labels=20), Step(weight=60, min_labels=20))
+        journal = control.start(rolling.home, rolling.spec(candidate, steps=steps))
         state = rolling.ended(journal)
     assert (state.phase, state.reason[:9]) == (Phase.ROLLED_BACK, "accuracy:"), state.reason
     assert set(traffic.by_release) <= {(200, rolling.stable, True), (200, candidate, True), (200, candidate, False)}
