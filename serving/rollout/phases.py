@@ -136,7 +136,7 @@ def in_force(spec: RolloutSpec, state: RolloutState, seen: Observation) -> bool:
 def waits_for(spec: RolloutSpec, state: RolloutState, shown: bool) -> list[str]:
     """What the current step still waits for, in words; empty when it is done.
 
-    Copies are sent to compare answers: a mirroring step waits for as many pairs as requests, where pairs are counted.
+    Copies are sent to compare answers: where the spec asks for pairs, a mirroring step waits for as many as requests.
     """
     step = spec.steps[state.step]
     answered = max(state.step_counts.values(), default=0)
@@ -148,7 +148,7 @@ def waits_for(spec: RolloutSpec, state: RolloutState, shown: bool) -> list[str]:
         waits.append(f"{step.min_requests - answered} requests of the candidate")
     if labelled < step.min_labels:
         waits.append(f"{step.min_labels - labelled} labels of the candidate")
-    if step.shadow and AGREEMENT in state.totals and (pairs := state.step_counts.get(AGREEMENT, 0)) < step.min_requests:
+    if step.shadow and AGREEMENT in spec.sizes and (pairs := state.step_counts.get(AGREEMENT, 0)) < step.min_requests:
         waits.append(f"{step.min_requests - pairs} mirrored answers beside stable's own")
     if not shown and needs_proof(spec, state.step):
         waits.append("evidence that every metric is within its margin")

@@ -2,7 +2,7 @@
 
 from core.errors import UserError, nearest
 from core.slo import Slo
-from serving.rollout.metrics import Compared, Slice, of_slo
+from serving.rollout.metrics import Agreement, Compared, Slice, of_slo
 from serving.rollout.spec import Check, RolloutSpec, Step
 
 
@@ -28,15 +28,17 @@ def preset(
     slo: Slo,
     classes: tuple[str, ...] = (),
     labels: bool = True,
+    pairs: bool = True,
 ) -> RolloutSpec:
     """A complete rollout; with `classes`, accuracy is guarded class by class and the prediction mix is judged.
 
     `labels` False: accuracy is watched but promotion does not wait for it, because no labels come in time.
+    `pairs` False: nobody compares mirrored answers with stable's, so mirroring does not wait for them.
     Raises UserError for an unknown name.
     """
     if name not in STEPS:
         raise UserError(f"no preset {name!r}; {nearest(name, STEPS)}")
-    metrics = of_slo(slo, classes)
+    metrics = tuple(metric for metric in of_slo(slo, classes) if pairs or not isinstance(metric, Agreement))
     if not labels:
         unseen = {"guard": True}
         metrics = tuple(

@@ -82,7 +82,8 @@ def made(cluster, kube, stable, candidate, name):
             patched.setattr(Kube, "replace", refuse)
             yield
 
-    spec = preset("canary", workload="pills", stable=stable, candidate=candidate, slo=Slo.load("pills"), labels=False)
+    given = {"workload": "pills", "stable": stable, "candidate": candidate, "slo": Slo.load("pills")}
+    spec = preset("canary", **given, labels=False, pairs=False)
     sticky = spec.routing.model_copy(update={"sticky_header": "x-user"})
     return Routed(
         router=GatewayRouter(kube, cluster.namespace, ROUTES, name, candidate),

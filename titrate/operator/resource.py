@@ -87,6 +87,7 @@ class Wanted(Config):
             candidate=fields["candidate"],
             slo=_slo(fields["workload"]),
             labels=self.extra.labels,
+            pairs=False,
         )
         return made.model_dump(mode="json")
 

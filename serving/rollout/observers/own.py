@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from core.errors import UserError
-from serving.rollout.metrics import ERRORS, SLOW, Compared
+from serving.rollout.metrics import AGREEMENT, ERRORS, SLOW, Compared
 from serving.rollout.observations import Reading
 from serving.rollout.observers.samples import Prometheus
 from serving.rollout.spec import RolloutSpec
@@ -20,16 +20,24 @@ def check(spec: RolloutSpec, bounds_ms: Sequence[float], who: str, prometheus: P
         )
     if spec.slices:
         raise UserError(f"slices of {spec.slices[0].metric!r}: {who} counts no groups; leave them out")
+    if AGREEMENT in spec.sizes:
+        raise UserError(
+            f"metric {AGREEMENT!r}: {who} compares no answers, and mirroring would wait for it; leave it out"
+        )
     for metric in spec.metrics:
-        if not isinstance(metric, Compared) or metric.name in BUILT_IN:
-            continue
-        if metric.query and metric.query.language == "promql" and prometheus is None:
-            raise UserError(f"metric {metric.name!r} has a PromQL query; say spec.target.stats, a Prometheus")
-        if not (metric.query and metric.query.language == "promql") and not metric.guard:
-            raise UserError(
-                f"metric {metric.name!r} is not counted by {who}, and promotion would wait for it: give "
-                "it a PromQL query, or guard: true"
-            )
+        if isinstance(metric, Compared) and metric.name not in BUILT_IN:
+            _check_own(metric, who, prometheus)
+
+
+def _check_own(metric: Compared, who: str, prometheus: Prometheus | None) -> None:
+    asked = metric.query is not None and metric.query.language == "promql"
+    if asked and prometheus is None:
+        raise UserError(f"metric {metric.name!r} has a PromQL query; say spec.target.stats, a Prometheus")
+    if not (asked or metric.guard):
+        raise UserError(
+            f"metric {metric.name!r} is not counted by {who}, and promotion would wait for it: give "
+            "it a PromQL query, or guard: true"
+        )
 
 
 def queried(prometheus: Prometheus | None, spec: RolloutSpec, stamp: float) -> Iterator[Reading]:

@@ -224,6 +224,8 @@ def test_what_is_not_counted_is_refused_before_the_start():
     waiting = SPEC.model_copy(update={"metrics": (Compared(name="accuracy", margin=0.1),)})
     with pytest.raises(UserError, match="'accuracy' is not counted by Envoy"):
         observer(ApiServer()).check(waiting)
+    with pytest.raises(UserError, match="'agreement': Envoy compares no answers"):
+        observer(ApiServer()).check(SPEC)
     own = Compared(name="reds", margin=0.1, query=Query(language="promql", bad="a", total="b"))
     with pytest.raises(UserError, match=r"spec\.target\.stats"):
         observer(ApiServer()).check(SPEC.model_copy(update={"metrics": (own,)}))

@@ -99,10 +99,12 @@ def test_drift_of_both_arms_is_an_alert_and_no_rollback(drive):
     assert [event for event, _ in world.told].count("alert") == 1
 
 
-def test_mirroring_waits_for_answers_to_compare(drive):
+@pytest.mark.parametrize("unread", [set(), {"agreement"}], ids=["none came", "nobody could be asked"])
+def test_mirroring_waits_for_answers_to_compare(drive, unread):
     """They come later than the requests are counted: no client meets a candidate whose answers nobody compared."""
     world = World()
     del world.bad["agreement"]
+    world.unread = unread
     done = drive(quick_spec(), world)
     assert_back_at_stable(done, world)
     assert "50 mirrored answers beside stable's own" in done.state.reason and world.highest == 0

@@ -72,6 +72,8 @@ class World:
         self.mixes: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(CLASSES), int))
         self.eligible: Counter[str] = Counter()
         self.failing: dict[str, Exception] = {}
+        self.unread: set[str] = set()
+        """Metrics whose source does not answer."""
         self.calls: list[str] = []
         self.crash_at: int | None = None
         self.told: list[tuple[str, str]] = []
@@ -183,6 +185,7 @@ class World:
                 counts={
                     metric: tuple(int(c) for c in (self.mixes[arm] if metric == MIX else self.counts[arm, metric]))
                     for metric in spec.sizes
+                    if metric not in self.unread
                 },
                 eligible={ACCURACY: self.eligible[arm]},
             )
