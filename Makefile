@@ -53,7 +53,7 @@ format: $(READY)  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 ##@ Measure
-.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-serving
+.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-gpu bench-serving
 conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=host:port] [MODEL=...]
 	@test -n "$(URL)" || { echo "error: say URL=http://host:port" >&2; exit 2; }
 	$(BIN)/python -m tests.conformance $(URL) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
@@ -73,6 +73,9 @@ bench-loader: $(READY)  ## an epoch of the loader against decoding alone
 
 bench-train: $(READY)  ## the platform against a plain script, two processes against two trainings
 	$(BIN)/python -m benchmarks.train
+
+bench-gpu: $(READY)  ## on a GPU: images a second, how busy it is, time to accuracy, against two plain scripts
+	$(BIN)/python -m benchmarks.gpu
 
 bench-serving: $(READY)  ## serving against the raw loop, Envoy, 90/10, uploads, REST against gRPC (SIDE=96 or 224)
 	$(BIN)/python -m benchmarks.serving --side $(or $(SIDE),96)

@@ -32,13 +32,15 @@ CLASSES, IMAGES = 8, 144
 HELD_OUT = 16  # images of each class that select
 
 
-def dataset(folder: Path, store: Store) -> Dataset:
-    """1,024 training and 128 validation images of eight rendered pills."""
+def dataset(
+    folder: Path, store: Store, classes: int = CLASSES, images: int = IMAGES, held_out: int = HELD_OUT
+) -> Dataset:
+    """Rendered pills of 96 px: of each class `images`, of which `held_out` select; 1,024 and 128 by default."""
     samples = []
-    rendering = Rendering(classes=CLASSES, images_per_class=IMAGES, sessions=24, size=96, seed=0)
+    rendering = Rendering(classes=classes, images_per_class=images, sessions=24, size=96, seed=0)
     for number, (row, image) in enumerate(photographs(rendering)):
         content = simplejpeg.encode_jpeg(image, quality=92, colorspace="RGB")
-        side = "validation" if number % IMAGES < HELD_OUT else "train"
+        side = "validation" if number % images < held_out else "train"
         facts = {name: row[name] for name in ("label", "group")}
         digest = store.put_blob(content)
         samples.append(Sample(id=row["path"], sha256=digest, split=side, width=96, height=96, dhash="0" * 16, **facts))
@@ -87,15 +89,18 @@ class Bench:
     def _arrays(self) -> Path:
         path = self.folder / "arrays.npz"
         if not path.exists():
-            config, found = self.config(128), {}
-            for side, prefix in (("train", ""), ("validation", "val_")):
-                samples = list(self.data.of(side))
-                found[f"{prefix}images"] = np.concatenate(
-                    list(loader.images(samples, config, self.data.info, self.store))
-                )
-                found[f"{prefix}targets"] = np.array([self.data.labels.index(s.label) for s in samples])
-            np.savez(path, **found)
+            write_arrays(path, self.data, self.config(128), self.store)
         return path
+
+
+def write_arrays(path: Path, data: Dataset, config: PillsConfig, store: Store) -> None:
+    """What a yardstick reads: all images as the network's input, and their class numbers."""
+    found = {}
+    for side, prefix in (("train", ""), ("validation", "val_")):
+        samples = list(data.of(side))
+        found[f"{prefix}images"] = np.concatenate(list(loader.images(samples, config, data.info, store)))
+        found[f"{prefix}targets"] = np.array([data.labels.index(sample.label) for sample in samples])
+    np.savez(path, **found)
 
 
 def main(quick: bool) -> int:

@@ -28,6 +28,9 @@ class TrainConfig(Config):
     """Small data sets: more passes only memorise."""
     batch: Count = 128
     """Images of one step over all processes together; at most an eighth of the training rows."""
+    accumulate: Count = 1
+    """Parts in which a process takes its share of a step, one after the other: less memory, the same gradient. Batch
+    norms see the parts."""
     lr: Positive = 0.2
     """Peak learning rate of SGD for `batch` images; scaled linearly when the batch is smaller (Goyal et al. 2017)."""
     momentum: Share = 0.9
@@ -40,6 +43,11 @@ class TrainConfig(Config):
     """Keeps the logits of the small sets from growing without end (Szegedy et al. 2016)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it (measured 1.9 x fp32 on a CPU with AVX512-BF16), else fp32."""
+
+    compile: bool = False
+    """On a GPU, torch.compile: about a minute at the start, faster steps."""
+    deterministic: bool = False
+    """On a GPU, the same seed gives the same bits, with slower kernels; a CPU's are the same in any case."""
 
     def batch_of(self, rows: int) -> int:
         """Rows of one step when `rows` train: fewer than `batch` where an epoch would have under eight steps."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from components.train import checkpoint
 from components.train.checkpoint import BEST, CHECKPOINT, State
+from components.train.feed import feed
 from components.train.job import Curves, EpochRow, Job, StepRow
-from components.train.processes import Interruption, Team, uses_bf16
+from components.train.processes import Interruption, Team, settle, uses_bf16
 from components.train.tracking import Tracker
 from core.dataset import Dataset
 from core.errors import TemporaryError, UserError
@@ -75,6 +76,7 @@ class Training:
             opened = self.workload.loader.open_source(self.dataset, self.config, Store(job.store), Path(job.cache))
         self.source = opened
         self.plan = Plan.of(self.config.train, self.source)
+        settle(team.device, self.config.train.deterministic)
         torch.manual_seed(self.config.train.seed)
         network = self.workload.model.build(self.config, self.dataset.info)
         self.network = network.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -86,7 +88,7 @@ class Training:
         self.step_rows, self.epoch_rows = list(state.curves.steps), list(state.curves.epochs)
         self.best_epoch, self.best_score = state.best_epoch, state.best_score
         self.best_weights: dict[str, Tensor] = {}
-        self.parallel = team.parallel(self.network)
+        self.parallel = team.parallel(self._compiled(), whole=self.config.train.accumulate == 1)
         self.bf16 = uses_bf16(self.config.train.precision, team.device)
 
     def run(self) -> State:
@@ -95,13 +97,13 @@ class Training:
         self.began = time.monotonic()
         self.next_save = 0.0
         self.unseen: list[Tensor] = []
+        self.looked = self.step
         self.progress = Progress("train", self.plan.total)
         self.progress.resume_at(self.step)
         for epoch in range(self.step // self.plan.steps, self.plan.epochs):
             self.parallel.train()
-            for images, targets in self.source.training(
-                epoch, self.step % self.plan.steps, self.team.rank, self.team.world
-            ):
+            batches = self.source.training(epoch, self.step % self.plan.steps, self.team.rank, self.team.world)
+            for images, targets in feed(batches, self.team.device):
                 self._learn(images, targets)
                 if self.step % LOOK_EVERY[self.team.device.type] == 0 or self.step % self.plan.steps == 0:
                     self._look()
@@ -109,19 +111,24 @@ class Training:
         return self._state()
 
     def _learn(self, images: Tensor, targets: Tensor) -> None:
-        """One step of the optimizer."""
-        device = self.team.device
+        """One step of the optimizer: the gradient of the whole share, gathered part by part."""
         torch.manual_seed((self.config.train.seed * self.plan.total + self.step) * self.team.world + self.team.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        with self._precision():
-            outputs = self.parallel(images.to(device, memory_format=torch.channels_last))
-            loss = self.workload.model.loss(outputs, targets.to(device), self.config)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = min(self.config.train.accumulate, len(targets))
+        for number, part in enumerate(zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
+            with self.team.gathering(self.parallel, last=number == parts):
+                self.unseen.append(self._gradient(*part, share=len(part[1]) / len(targets)))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.unseen.append(loss.detach())
         self.step += 1
+
+    def _gradient(self, images: Tensor, targets: Tensor, share: float) -> Tensor:
+        """Add the gradient of a part of a step; returns its part of the loss."""
+        with self._precision():
+            loss = self.workload.model.loss(self.parallel(images), targets, self.config) * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _look(self) -> None:
         """What all processes together saw since the last look: the loss, and whether one was asked to stop."""
@@ -131,7 +138,7 @@ class Training:
         if not math.isfinite(loss):
             raise UserError(self._lost())
         self.epoch_loss += loss
-        mean, self.unseen = loss / len(self.unseen), []
+        mean, self.unseen, self.looked = loss / (self.step - self.looked), [], self.step
         if self.step % math.ceil(self.plan.total / CURVE_POINTS) == 0:
             self.step_rows.append(StepRow(step=self.step, loss=mean, rate=self.plan.rate(self.step - 1)))
             self._track(self.step, {"loss": mean, "rate": self.step_rows[-1].rate})
@@ -166,12 +173,11 @@ class Training:
     def _validate(self) -> dict[str, float]:
         """The workload's metrics over the rows that select; nothing when there are none."""
         self.network.eval()
-        device = self.team.device
-        total = {"rows": torch.zeros((), dtype=torch.float64, device=device)}
-        for images, targets in self.source.selection(self.team.rank, self.team.world):
+        total = {"rows": torch.zeros((), dtype=torch.float64, device=self.team.device)}
+        for images, targets in feed(self.source.selection(self.team.rank, self.team.world), self.team.device):
             with self._precision():
-                outputs = self.network(images.to(device, memory_format=torch.channels_last))
-            found = self.workload.metrics.sums(outputs, targets.to(device)) | {"rows": torch.tensor(len(targets))}
+                outputs = self.network(images)
+            found = self.workload.metrics.sums(outputs, targets) | {"rows": torch.tensor(len(targets))}
             total = {name: value + total.get(name, 0) for name, value in found.items()}
         sums = self.team.sum(total)
         rows = sums.pop("rows")
@@ -199,6 +205,13 @@ class Training:
             best_score=self.best_score,
             seconds=self._seconds(),
         )
+
+    def _compiled(self) -> nn.Module:
+        """The network as it is called; its weights stay those of `network`."""
+        network: nn.Module = self.network
+        if self.config.train.compile and self.team.device.type == "cuda":
+            network = torch.compile(network)  # type: ignore[assignment] # a module gives a module
+        return network
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.team.device.type, torch.bfloat16, enabled=self.bf16)

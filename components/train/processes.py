@@ -49,14 +49,24 @@ class Team:
             distributed.all_reduce(total)
         return dict(zip(sorted(values), total.tolist(), strict=True))
 
-    def parallel(self, network: nn.Module) -> nn.Module:
-        """The network with its gradients averaged over the processes; batch norms see their own share."""
+    def parallel(self, network: nn.Module, whole: bool) -> nn.Module:
+        """The network with its gradients averaged over the processes; batch norms see their own share.
+
+        `whole`: each step has one backward pass.
+        """
         if self.world == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
-            network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
+            network, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=whole
         )
+
+    def gathering(self, network: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
+        """For one of a step's backward passes: gradients are averaged over the processes in the last one alone."""
+        if last or not isinstance(network, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        alone: contextlib.AbstractContextManager[None] = network.no_sync()
+        return alone
 
 
 @contextlib.contextmanager
@@ -89,6 +99,13 @@ class Interruption:
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.alarm(GRACE)
+
+
+def settle(device: torch.device, deterministic: bool) -> None:
+    """Choose a GPU's kernels: the fastest for the shapes that come, or those that give the same bits each time."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

@@ -29,6 +29,8 @@ from workloads.configuration import RunConfig
 LEAST_SHARE = 8
 """Images of a step that are worth a process of their own: with fewer, averaging gradients takes over."""
 STOP_SECONDS = 40.0
+RESTARTS = 2
+"""After a process was killed or crashed."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -89,11 +91,22 @@ def _devices() -> int:
 def launch(job: Path, nproc: int) -> None:
     """Run `components.train` on a job file in `nproc` processes on this machine until they end well.
 
-    They have a process group of their own, end when this process ends, and get SIGTERM when it does. Raises the error
-    that they report.
+    They have a process group of their own, end when this process ends, and get SIGTERM when it does. When one is lost,
+    without a word, all start again from the last checkpoint, RESTARTS times. Raises the error that they report.
     """
     report = job.with_name("error.json")
     report.unlink(missing_ok=True)
+    for left in reversed(range(RESTARTS + 1)):
+        code = _attempt(job, nproc, report)
+        if code == 0:
+            return
+        if report.exists() or not left:
+            raise _reported(report, code)
+        print(f"training lost a process (code {code}); it starts again from its last checkpoint", file=sys.stderr)
+
+
+def _attempt(job: Path, nproc: int, report: Path) -> int:
+    """The exit code of one attempt."""
     process = subprocess.Popen(  # nosec B603 # the command line is ours
         [sys.executable, *_torchrun(nproc), "-m", "components.train", str(job)],
         env=_environment(nproc, report),
@@ -101,9 +114,7 @@ def launch(job: Path, nproc: int) -> None:
         preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls nothing but prctl
     )
     with _stopped_at_the_end(process):
-        code = process.wait()
-    if code != 0:
-        raise _reported(report, code)
+        return process.wait()
 
 
 def _torchrun(nproc: int) -> Sequence[str]:
@@ -120,6 +131,7 @@ def _environment(nproc: int, report: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": "passive",  # threads that spin at a barrier take the cores they wait for
         "GLOO_SOCKET_IFNAME": "lo",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what cuBLAS needs to give the same bits twice
         "PYTHONPATH": os.pathsep.join(paths),
         "TITRATE_ERROR_FILE": str(report),
         "TITRATE_PARENT": str(os.getpid()),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -108,6 +109,31 @@ def test_an_ended_training_leaves_no_process_and_the_same_call_goes_on(source, t
     process.kill()
     process.communicate()
     wait_until(lambda: gone(children))
+
+
+def test_a_process_that_is_killed_is_missed_and_the_result_is_that_of_an_undisturbed_training(source, tmp_path, capfd):
+    config = small(max_epochs=8, min_epochs=8)
+    stores = Store(str(source / "objects"))
+    undisturbed = train(source / "data", config, stores, tmp_path / "whole", tmp_path / "one", None, 2)
+    killed = threading.Thread(target=kill_one_process_in_the_third_epoch, args=(tmp_path / "parts",))
+    killed.start()
+    disturbed = train(source / "data", config, stores, tmp_path / "parts", tmp_path / "two", None, 2)
+    killed.join()
+    assert disturbed.resumed_at > 0 and "training lost a process" in capfd.readouterr().err
+    one, two = (Curves.from_file(tmp_path / name / CURVES) for name in ("one", "two"))
+    assert one.steps == two.steps and undisturbed.score == disturbed.score
+
+
+def kill_one_process_in_the_third_epoch(work):
+    """The second of the two, so that the first one has to notice."""
+
+    def checkpoint():
+        return next(work.glob(f"train/*/{CHECKPOINT}"), None)
+
+    wait_until(checkpoint, 120)
+    children = psutil.Process().children(recursive=True)
+    ranks = {int(child.environ().get("RANK", "-1")): child for child in children if "-m" in child.cmdline()}
+    ranks[1].kill()
 
 
 def gone(processes):

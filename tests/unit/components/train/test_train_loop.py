@@ -7,8 +7,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from components.train.checkpoint import BEST, CHECKPOINT
+from components.train.job import CURVES, Curves
 from components.train.loop import Plan, sgd
+from components.train.train import train
 from core.errors import PermanentError, TemporaryError, UserError
+from core.objects import Store
 from core.step import reporting_errors
 from tests.unit.components.train.conftest import StopAt, small
 from workloads.contract import load
@@ -53,6 +56,19 @@ def test_a_training_that_was_stopped_within_an_epoch_goes_on_along_the_same_curv
         row.model_dump(exclude={"seconds"}) for row in expected.curves.epochs
     ]
     assert all(torch.equal(value, weights(parts)[name]) for name, value in weights(whole).items())
+
+
+def test_two_processes_learn_what_one_does_that_takes_their_batches_one_after_the_other(run, source, tmp_path):
+    """Batch norms see the halves in both; sums of floats in another order differ by rounding."""
+    length = {"max_epochs": 1, "min_epochs": 1, "batch": 16, "lr": 0.01}
+    config = small(**length)
+    train(source / "data", config, Store(str(source / "objects")), tmp_path / "work", tmp_path / "two", None, 2)
+    two = Curves.from_file(tmp_path / "two" / CURVES)
+    _, one = run(small(**length, accumulate=2), "one")
+    _, whole = run(config, "whole")
+    gathered, split, plain = ([row.loss for row in found.steps] for found in (one.curves, two, whole.curves))
+    assert gathered == pytest.approx(split, rel=1e-3)
+    assert plain != pytest.approx(split, rel=1e-3), "batch norms of the whole batch would be told apart"
 
 
 def test_a_finished_training_is_not_repeated(run):
