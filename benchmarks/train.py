@@ -56,20 +56,22 @@ class Bench:
         self.data = dataset(folder / "data", self.store)
         self.runs = 0
 
-    def config(self, batch: int, seed: int = 0) -> PillsConfig:
+    def config(self, batch: int, images: int, seed: int = 0) -> PillsConfig:
         """The demo recipe, for `images` images."""
         config = demo()
-        changes = {"images": self.images, "min_epochs": 1, "max_epochs": 1000, "batch": batch, "seed": seed}
+        changes = {"images": images, "min_epochs": 1, "max_epochs": 1000, "batch": batch, "seed": seed}
         export = config.export.model_copy(update={"calibration_share": 0.0})
         return config.model_copy(update={"train": config.train.model_copy(update=changes), "export": export})
 
-    def platform(self, nproc: int, batch: int, seed: int = 0) -> tuple[float, TrainResult]:
+    def platform(self, nproc: int, batch: int, images: int, seed: int = 0) -> tuple[float, TrainResult]:
         """Seconds from the call to the result, and the result."""
         self.runs += 1
         work = self.folder / f"run{self.runs}-{seed}"
         tracking = Tracking(uri=f"sqlite:///{work}.db", experiment="bench", run="bench")
         began = time.monotonic()
-        result = train(self.folder / "data", self.config(batch, seed), self.store, work, work / "out", tracking, nproc)
+        result = train(
+            self.folder / "data", self.config(batch, images, seed), self.store, work, work / "out", tracking, nproc
+        )
         return time.monotonic() - began, result
 
     def plain(self) -> tuple[float, dict[str, float]]:
@@ -80,16 +82,16 @@ class Bench:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         return time.monotonic() - began, json.loads(done.stdout)
 
-    def independent(self) -> float:
+    def independent(self, images: int) -> float:
         """Images a second of two trainings at once, together."""
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(lambda seed: self.platform(1, 64, seed)[1], (1, 2)))
+            results = list(pool.map(lambda seed: self.platform(1, 64, images, seed)[1], (1, 2)))
         return sum(result.images_per_second for result in results)
 
     def _arrays(self) -> Path:
         path = self.folder / "arrays.npz"
         if not path.exists():
-            write_arrays(path, self.data, self.config(128), self.store)
+            write_arrays(path, self.data, self.config(128, self.images), self.store)
         return path
 
 
@@ -112,10 +114,10 @@ def main(quick: bool) -> int:
         bench._arrays()
         ours, theirs, shared, alone = [], [], [], []
         for _ in range(rounds):
-            ours.append(bench.platform(1, 128))
+            ours.append(bench.platform(1, 128, images))
             theirs.append(bench.plain())
-            shared.append(bench.platform(2, 128)[1].images_per_second)
-            alone.append(bench.independent())
+            shared.append(bench.platform(2, 128, images // 2)[1].images_per_second)
+            alone.append(bench.independent(images // 4))
     cost = min(s for s, _ in ours) / min(s for s, _ in theirs)
     loop = min(r.seconds for _, r in ours) / min(r["loop_s"] for _, r in theirs)
     scaling = max(shared) / max(alone)

@@ -1,7 +1,7 @@
 """kill -9 and full disks in the steps after training, where they write.
 
 Half a release is never seen, and the same call goes on. Ingest and train have tests of their own for that, and
-tests/integration/test_spine_kill.py kills the whole command.
+tests/integration/test_spine.py kills the whole command.
 """
 
 import contextlib
