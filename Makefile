@@ -53,7 +53,7 @@ format: $(READY)  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 ##@ Measure
-.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-gpu bench-serving
+.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-gpu bench-serving bench-knee load
 conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=host:port] [MODEL=...]
 	@test -n "$(URL)" || { echo "error: say URL=http://host:port" >&2; exit 2; }
 	$(BIN)/python -m tests.conformance $(URL) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
@@ -79,6 +79,12 @@ bench-gpu: $(READY)  ## on a GPU: images a second, how busy it is, time to accur
 
 bench-serving: $(READY)  ## serving against the raw loop, Envoy, 90/10, uploads, REST against gRPC (SIDE=96 or 224)
 	$(BIN)/python -m benchmarks.serving --side $(or $(SIDE),96)
+
+bench-knee: $(READY)  ## the knee, what happens beyond it, what mirroring costs, memory over time (SECONDS=60)
+	$(BIN)/python -m benchmarks.knee --seconds $(or $(SECONDS),60)
+
+load: $(READY)  ## locust: USERS=50 for SECONDS=120 against servers of its own, or URL=http://...; table, CSV and HTML
+	$(BIN)/python -m benchmarks.load --users $(or $(USERS),50) --seconds $(or $(SECONDS),120) $(if $(URL),--url $(URL))
 
 ##@ Maintain
 .PHONY: lock observability crd clean help

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 LOOPBACK = "127.0.0.1"
+V2_PATH, UPLOAD_PATH = b"/v2/models/pills/infer", b"/v1/predict"
 OUTPUTS = ("label", "probability", "labels", "probabilities", "abstain", "release", "error")
 
 
@@ -41,24 +42,34 @@ def http(path: bytes, body: bytes, headers: bytes = b"") -> bytes:
     return b"POST %s HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n%s\r\n%s" % (path, len(body), headers, body)
 
 
-def upload(image: bytes) -> bytes:
-    """A multipart upload to the gateway."""
+def form(image: bytes) -> tuple[bytes, str]:
+    """(body, content type) of a multipart upload to the gateway."""
     head = (
         b'--bnd\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     )
-    body = head + image + b"\r\n--bnd--\r\n"
-    return http(b"/v1/predict", body, b"Content-Type: multipart/form-data; boundary=bnd\r\n")
+    return head + image + b"\r\n--bnd--\r\n", "multipart/form-data; boundary=bnd"
 
 
-def v2(image: bytes) -> bytes:
-    """V2 with binary tensors."""
+def upload(image: bytes) -> bytes:
+    """A multipart upload to the gateway."""
+    body, kind = form(image)
+    return http(UPLOAD_PATH, body, b"Content-Type: %s\r\n" % kind.encode())
+
+
+def tensors(image: bytes) -> tuple[bytes, int]:
+    """(body, length of its JSON) of a V2 request with binary tensors."""
     tensor = struct.pack("<I", len(image)) + image
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS]
     size = {"binary_data_size": len(tensor)}
     inputs = [{"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": size}]
     header = json.dumps({"id": "bench", "inputs": inputs, "outputs": outputs}).encode()
-    length = b"Inference-Header-Content-Length: %d\r\n" % len(header)
-    return http(b"/v2/models/pills/infer", header + tensor, length)
+    return header + tensor, len(header)
+
+
+def v2(image: bytes) -> bytes:
+    """V2 with binary tensors."""
+    body, length = tensors(image)
+    return http(V2_PATH, body, b"Inference-Header-Content-Length: %d\r\n" % length)
 
 
 class Connection:

@@ -1,6 +1,5 @@
 """Where a release comes from: data, code, environment, configuration, parents (T05)."""
 
-import importlib.metadata
 import subprocess
 import sysconfig
 from datetime import datetime
@@ -45,10 +44,11 @@ def code_version() -> str:
 
 
 def environment_digest() -> str:
-    """SHA-256 (hex) of the sorted `name==version` of everything installed beside the interpreter.
+    """SHA-256 (hex) of the sorted `name-version` of everything installed beside the interpreter.
 
-    Not of what `sys.path` shows: importing setuptools adds the packages that it carries inside to that.
+    Not of what `sys.path` shows: importing setuptools adds the packages that it carries inside to that. The names of
+    folders say it (PyPA, "Recording installed projects"): reading what is in them takes half a second.
     """
-    installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    found = {f"{d.metadata['Name'].lower()}=={d.version}" for d in installed}
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    found = {folder.stem for place in places for folder in Path(place).glob("*.dist-info")}
     return sha256_bytes(canonical_json(sorted(found)).encode())

@@ -7,9 +7,10 @@ from pathlib import Path
 from kfp import compiler
 
 from core.errors import UserError, nearest
+from pipelines.platform import Platform, placed
 
 FOLDER = Path(__file__).parent
-OTHERS = {"__init__", "compile", "local"}
+OTHERS = {"__init__", "compile", "local", "platform"}
 
 
 def graphs() -> list[str]:
@@ -17,12 +18,15 @@ def graphs() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in OTHERS)
 
 
-def write_ir(workload: str, target: Path) -> None:
-    """Compile to YAML; KFP's own validation runs on the way. Raises UserError for an unknown workload."""
+def write_ir(workload: str, target: Path, platform: Platform | None = None, config: str = "") -> None:
+    """Compile to YAML, for `platform` where one is given; KFP's own validation runs on the way.
+
+    `config` is the run configuration that a run there has by default. Raises UserError for an unknown workload.
+    """
     if workload not in graphs():
         raise UserError(f"no pipeline of {workload!r}; {nearest(workload, graphs())}")
     graph = importlib.import_module(f"pipelines.{workload}").pipeline
-    compiler.Compiler().compile(graph, str(target))
+    compiler.Compiler().compile(placed(graph, platform, config) if platform else graph, str(target))
 
 
 if __name__ == "__main__":

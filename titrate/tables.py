@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from titrate.doctor import Check
     from titrate.drift import DriftReport
     from titrate.gc import Unneeded
+    from titrate.kubeflow import RunStatus
     from titrate.predict import Prediction
     from titrate.releases import ReleaseRow
     from titrate.rollouts.control import Row
@@ -142,3 +143,16 @@ def rollouts_table(rows: "Sequence[Row]") -> str:
     """`titrate rollout history`."""
     lines = [(r.id, r.workload, r.phase, r.candidate[:12], r.began, str(r.looks), r.reason) for r in rows]
     return render(("rollout", "workload", "is", "candidate", "began", "looks", "because"), lines, "no rollouts")
+
+
+def kubeflow_run(run: "RunStatus") -> str:
+    """`titrate pipeline status RUN`."""
+    rows = [(task.name, task.state.lower(), task.error) for task in run.tasks]
+    table = render(("task", "state", "error"), rows, "no task has begun")
+    return f"{run.name} {run.id}: {run.state.lower()}{f': {run.error}' if run.error else ''}\n{table}"
+
+
+def kubeflow_runs(found: "Sequence[RunStatus]") -> str:
+    """`titrate pipeline status`."""
+    rows = [(run.id, run.name, run.state.lower(), f"{run.created:%F %T}" if run.created else "-") for run in found]
+    return render(("run", "name", "state", "created"), rows, "no runs")

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from components.register.registry import STABLE
 from core import audit
 from core.errors import PermanentError, UserError
+from core.release import SIGNATURE, seal
+from core.signing import ensure_keys
 from serving.rollout.spec import Readiness, Step
 from serving.rollout.state import Phase
 from serving.triton.server import stubs
@@ -155,13 +157,38 @@ def test_a_second_reconciler_is_refused(rolling):
     assert "being reconciled already" in done.stderr
 
 
-def test_a_flipped_release_and_stable_itself_are_refused_before_anything_changes(rolling):
-    before = wanted(rolling.home)
-    digest = rolling.release("none", "flipped")
-    file = fetched(rolling.home, digest) / "pills" / "1" / "model.json"
+def flipped(folder, keys):
+    file = folder / "pills" / "1" / "model.json"
     file.write_bytes(file.read_bytes().replace(b"red", b"rad"))
-    with pytest.raises(PermanentError, match=r"model\.json.*refusing to serve"):
+
+
+def unsigned(folder, keys):
+    (folder / SIGNATURE).unlink()
+
+
+def strangers(folder, keys):
+    seal(folder, ensure_keys(keys)[0])
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (flipped, r"model\.json.*refusing to serve"),
+        (unsigned, "is missing; it was never sealed"),
+        (strangers, "the signature does not verify"),
+    ],
+)
+def test_a_release_that_is_not_as_we_signed_it_is_refused_before_anything_changes(rolling, tmp_path, harm, why):
+    before = wanted(rolling.home)
+    digest = rolling.release("none", harm.__name__)
+    harm(fetched(rolling.home, digest), tmp_path)
+    with pytest.raises(PermanentError, match=why):
         control.start(rolling.home, rolling.spec(digest))
+    assert wanted(rolling.home) == before
+
+
+def test_stable_itself_is_no_candidate(rolling):
+    before = wanted(rolling.home)
     with pytest.raises(ValueError, match="nothing to roll out"):
         rolling.spec(rolling.stable)
     assert wanted(rolling.home) == before

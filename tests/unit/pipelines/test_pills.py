@@ -7,8 +7,25 @@ import yaml
 
 from core.errors import UserError
 from pipelines.compile import write_ir
+from pipelines.platform import Gpu, Platform, Resources, Toleration
 
 GOLDEN = Path(__file__).with_name("pills.yaml")
+PLACED = Path(__file__).with_name("pills_placed.yaml")
+"""For PLATFORM, what differs from step to step: see `places`."""
+PLATFORM = Platform(
+    endpoint="https://kubeflow.example/pipeline",
+    store="s3://titrate",
+    tracking="http://mlflow:5000",
+    claim="titrate-work",
+    keys="titrate-signing",
+    environment={"titrate-s3": {"id": "AWS_ACCESS_KEY_ID", "key": "AWS_SECRET_ACCESS_KEY"}},
+    image="registry.example/titrate/train:0.1.0",
+    pull_secrets=("registry",),
+    gpu=Gpu(count=2, node_selector={"gpu": "a10"}, tolerations=(Toleration(key="nvidia.com/gpu"),)),
+    node_selector={"pool": "spot"},
+    tolerations=(Toleration(key="spot", operator="Equal", value="yes"),),
+    resources={"train": Resources(cpu="8", memory="32Gi")},
+)
 STEPS = ("ingest", "validate", "split", "train", "export", "evaluate", "gate", "publish", "register")
 
 
@@ -49,6 +66,42 @@ def test_no_task_is_cached(graph: dict) -> None:
 def test_every_parameter_is_described(graph: dict) -> None:
     for parameter in graph["root"]["inputDefinitions"]["parameters"].values():
         assert parameter["description"]
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
+    """The graph and its platform's part."""
+    path = tmp_path_factory.mktemp("ir") / "pills.yaml"
+    write_ir("pills", path, PLATFORM, "{}")
+    graph, platform = yaml.safe_load_all(path.read_text())
+    return graph, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_on_a_platform_every_task_is_placed_as_agreed(placed: tuple[dict, dict]) -> None:
+    """After a wanted change: `python -m pipelines.compile` and a look at what differs."""
+    graph, tasks = placed
+    containers = {name: value["container"] for name, value in graph["deploymentSpec"]["executors"].items()}
+    found = {name: {"pod": tasks[name], "container": _of_platform(containers[name])} for name in containers}
+    assert found == yaml.safe_load(PLACED.read_text())
+
+
+def _of_platform(container: dict) -> dict:
+    return {name: value for name, value in container.items() if name not in {"args", "command"}}
+
+
+def test_only_training_gets_gpus_and_only_publishing_the_keys(placed: tuple[dict, dict]) -> None:
+    graph, tasks = placed
+    executors = graph["deploymentSpec"]["executors"]
+    asks = {name for name, value in executors.items() if "accelerator" in value["container"].get("resources", {})}
+    assert asks == {"exec-train"}
+    assert {name for name, task in tasks.items() if "secretAsVolume" in task} == {"exec-publish"}
+
+
+def test_on_a_platform_a_lost_task_is_tried_again_and_a_run_is_named_by_kfp(placed: tuple[dict, dict]) -> None:
+    tasks = placed[0]["root"]["dag"]["tasks"]
+    assert {task["retryPolicy"]["maxRetryCount"] for task in tasks.values()} == {2}
+    run = tasks["train"]["inputs"]["parameters"]["run"]["runtimeValue"]["constant"]
+    assert run == "{{$.pipeline_job_resource_name}}"
 
 
 def test_unknown_workload_gets_the_nearest(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Where the tasks of a graph run on a cluster: image, volume, secrets, GPUs. One file for a Kubeflow installation.
+
+The laptop's graph names every folder and address as a parameter. On a platform they are its facts, so they are put in
+when the graph is compiled, and a person who starts a run in the dashboard is asked for the data and the recipe alone.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from kfp import dsl, kubernetes
+from kfp.dsl.pipeline_context import Pipeline
+from pydantic import Field
+
+from core.config import Config
+from core.images import TRAIN_IMAGE
+
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+VOLUME, KEYS = "/var/lib/titrate", "/var/run/titrate/keys"
+"""Where the volume and the signing key pair are mounted."""
+TRAINS, SIGNS = "train", "publish"
+"""The steps that get the GPUs and the keys."""
+
+
+class Toleration(Config):
+    """A taint of nodes that tasks may run on, as Kubernetes names it."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class Gpu(Config):
+    """What the training step gets."""
+
+    resource: str = "nvidia.com/gpu"
+    """The resource of the nodes' device plugin."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """On one node; a training process each."""
+    node_selector: dict[str, str] = Field(default={})
+    """Labels of its nodes, for example the GPU's type."""
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class Resources(Config):
+    """What one step asks for, and may use at most."""
+
+    cpu: Quantity
+    memory: Quantity
+
+
+class Platform(Config):
+    """A Kubeflow installation, as the pipelines see it."""
+
+    endpoint: str = Field(pattern=r"^https?://[^/]+")
+    """Of the KFP API, for example the address of its ingress with `/pipeline`."""
+    namespace: str | None = None
+    """The profile that runs belong to; none: an installation for a single user."""
+    service_account: str | None = None
+    """Of the tasks' pods; none: KFP's own."""
+    experiment: str = "titrate"
+    store: str = Field(pattern=r"^(s3|gs|az|abfs|file)://")
+    """URI of the object store for images and releases."""
+    tracking: str = Field(pattern=r"^https?://")
+    """MLflow's address."""
+    claim: str
+    """PersistentVolumeClaim with the data, the checkpoints and the caches; every task mounts it."""
+    keys: str
+    """Secret with the key pair that signs releases: `signing.pem` and `signing.pub`."""
+    environment: dict[str, dict[str, str]] = Field(default={})
+    """Secret -> its key -> environment variable: credentials of the object store and of MLflow."""
+    image: str = TRAIN_IMAGE
+    """On a registry that the nodes reach."""
+    pull_secrets: tuple[str, ...] = ()
+    gpu: Gpu | None = None
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: tuple[Toleration, ...] = ()
+    """Of every task, for example spot nodes: a task that is lost with its node is tried again."""
+    resources: dict[str, Resources] = Field(default={})
+    """By step."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Of a task that failed; each goes on from what was done."""
+
+
+def placed(graph: Any, platform: Platform, config: str) -> Any:
+    """The graph on this platform: parameters `source`, `config` (default: the given one) and `nproc`."""
+    described = {name: graph.component_spec.inputs[name] for name in ("source", "config", "nproc")}
+
+    def pipeline(source: str, config: str = config, nproc: int = 0) -> None:
+        graph.pipeline_func(
+            source=source,
+            config=config,
+            nproc=nproc,
+            run=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+            started_at=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER,
+            store=platform.store,
+            tracking=platform.tracking,
+            keys=KEYS,
+            work=f"{VOLUME}/work",
+            cache=f"{VOLUME}/cache",
+        )
+        for step, task in Pipeline.get_default_pipeline().tasks.items():
+            _place(task, step, platform)
+
+    lines = [f"        {name}: {item.description}" for name, item in described.items()]
+    pipeline.__doc__ = "\n".join([f"{graph.description}\n", "    Args:", *lines])
+    decorate: Callable[[Callable[..., None]], Any] = dsl.pipeline(name=graph.name, description=graph.description)
+    return decorate(pipeline)
+
+
+def _place(task: Any, step: str, platform: Platform) -> None:
+    task.set_container_image(platform.image)
+    task.set_retry(platform.retries, backoff_duration="30s", backoff_factor=2)
+    kubernetes.mount_pvc(task, platform.claim, VOLUME)
+    if step == SIGNS:
+        kubernetes.use_secret_as_volume(task, platform.keys, KEYS)
+    for secret, variables in platform.environment.items():
+        kubernetes.use_secret_as_env(task, secret, variables)
+    if platform.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(platform.pull_secrets))
+    if resources := platform.resources.get(step):
+        task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+        task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    gpu = platform.gpu if step == TRAINS else None
+    if gpu:
+        task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
+    labels = platform.node_selector | (gpu.node_selector if gpu else {})
+    for name, value in labels.items():
+        kubernetes.add_node_selector(task, name, value)
+    for one in (*platform.tolerations, *(gpu.tolerations if gpu else ())):
+        kubernetes.add_toleration(task, one.key, one.operator, one.value, one.effect)
