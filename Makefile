@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 FLOORS := core workloads serving components tuning pipelines titrate
 READY := .venv/.ready
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 ##@ Use
 .PHONY: demo setup stack
@@ -87,7 +88,7 @@ load: $(READY)  ## locust: USERS=50 for SECONDS=120 against servers of its own, 
 	$(BIN)/python -m benchmarks.load --users $(or $(USERS),50) --seconds $(or $(SECONDS),120) $(if $(URL),--url $(URL))
 
 ##@ Maintain
-.PHONY: lock observability crd clean help
+.PHONY: lock images observability crd clean help
 lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
 	  pyproject.toml $(foreach group,serve services train pipeline tune drift dev,--group $(group)) -o requirements.lock
@@ -95,6 +96,14 @@ lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	  pyproject.toml --group serve -c requirements.lock -o images/serve.lock
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
 	  pyproject.toml --group services -c requirements.lock -o images/services.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
+	  pyproject.toml --group train --group pipeline --group serve -c requirements.lock -o images/train.lock
+
+images:  ## build the images with Docker, or with BUILDER=podman
+	for role in serve services train; do \
+	  $(or $(BUILDER),docker) build -f images/$$role.Dockerfile -t titrate/$$role:$(VERSION) \
+	    --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) .; \
+	done
 
 observability: $(READY)  ## write rules, receivers and tables again from workloads/*/slo.yaml and the code
 	$(BIN)/python -m titrate.observability

@@ -1,0 +1,17 @@
+# The steps of the pipelines and training: KFP's executor, torch, MLflow, and the Triton that measures what was exported. Carries no Ray.
+FROM debian:12-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends python3.11-venv
+COPY images/train.lock /opt/train.lock
+RUN python3.11 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir -r /opt/train.lock
+
+FROM debian:12-slim
+RUN apt-get update && apt-get install -y --no-install-recommends python3.11-minimal libpython3.11-stdlib ca-certificates && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/venv /opt/venv
+COPY core /opt/titrate/core
+COPY workloads /opt/titrate/workloads
+COPY serving /opt/titrate/serving
+COPY components /opt/titrate/components
+ENV PATH=/opt/venv/bin:/usr/bin:/bin PYTHONPATH=/opt/titrate PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /opt/titrate
+USER 10001:10001
+ENTRYPOINT ["python"]
