@@ -58,7 +58,7 @@ def beyond(bench: Bench, request: bytes, rate: float, bars: Bars) -> None:
     name = f"{rate:.0f}/s for {BEYOND_SECONDS:g} s"
     bars.at_most(f"{name}: neither answered nor refused", [len(answers) - len(good) - len(refused)], 0, ".0f")
     bars.at_least(f"{name}: refused with Retry-After", [sum(one.again for one in refused) / max(1, len(refused))], 1)
-    bars.at_least(f"{name}: share refused", [len(refused) / len(answers)], 0)
+    print(f"| {name}: refused | {len(refused) / len(answers):.0%} | | |")
     bars.at_most(f"{name}: slowest answer, s", [quantile(good, 1.0)], SLOWEST)
     after = [a.seconds for a in ok(fixed(bench.edge, request, 0.2 * rate, 3.0))]
     bars.at_most("just after it, at a tenth of that: p50, ms", [statistics.median(after) * 1e3], P99 * 1e3, ".0f")

@@ -108,7 +108,7 @@ def placed(graph: Any, platform: Platform, config: str) -> Any:
     return decorate(pipeline)
 
 
-def _place(task: Any, step: str, platform: Platform) -> None:
+def _place(task: dsl.PipelineTask, step: str, platform: Platform) -> None:
     task.set_container_image(platform.image)
     task.set_retry(platform.retries, backoff_duration="30s", backoff_factor=2)
     kubernetes.mount_pvc(task, platform.claim, VOLUME)

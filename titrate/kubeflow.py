@@ -13,21 +13,22 @@ import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
 from core.config import Config
-from core.errors import PermanentError, TemporaryError, UserError
+from core.errors import PermanentError, TemporaryError, TitrateError, UserError
 
 if TYPE_CHECKING:
     import kfp
+    from kfp_server_api import ApiException, GooglerpcStatus, V2beta1Run
 
     from pipelines.platform import Platform
 
 TOKEN, COOKIES, TOKEN_FILE = "TITRATE_KFP_TOKEN", "TITRATE_KFP_COOKIES", "KF_PIPELINES_SA_TOKEN_PATH"  # nosec B105 # names
 HEALTH = "/apis/v2beta1/healthz"
-POLL_SECONDS = 10.0
+POLL_SECONDS, PATIENCE = 10.0, 30
 REFUSED = (401, 403)
 
 
@@ -104,15 +105,22 @@ class Kubeflow:
             return [_status(run) for run in found or []]
 
     def wait(self, run: str) -> Iterator[RunStatus]:
-        """Each state that differs from the one before, until the run has ended."""
-        before = None
-        while True:
-            now = self.status(run)
-            if now != before:
-                yield now
-            if now.ended:
-                return
-            before = now
+        """Each state that differs from the one before, until the run has ended.
+
+        An API that is away is asked again; raises TemporaryError after PATIENCE times in a row.
+        """
+        before, away = None, 0
+        while before is None or not before.ended:
+            try:
+                now, away = self.status(run), 0
+            except TemporaryError:
+                away += 1
+                if away == PATIENCE:
+                    raise
+            else:
+                if now != before:
+                    yield now
+                before = now
             time.sleep(POLL_SECONDS)
 
     @contextlib.contextmanager
@@ -151,13 +159,18 @@ class Kubeflow:
             raise TemporaryError(f"the KFP API at {endpoint} broke off: {error}") from error
 
 
-def _arguments(source: str, config: Config) -> dict[str, Any]:
+def _arguments(source: str, config: Config) -> dict[str, str]:
     return {"source": source, "config": config.model_dump_json()}
 
 
 def _token() -> str | None:
-    file = os.environ.get(TOKEN_FILE)
-    return os.environ.get(TOKEN) or (Path(file).read_text().strip() if file else None)
+    token, file = os.environ.get(TOKEN), os.environ.get(TOKEN_FILE)
+    if token or not file:
+        return token
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise UserError(f"{TOKEN_FILE} names {file!r}, which cannot be read: {error.strerror}") from error
 
 
 def _check(endpoint: str, token: str | None, cookies: str | None) -> None:
@@ -177,7 +190,7 @@ def _check(endpoint: str, token: str | None, cookies: str | None) -> None:
         raise UserError(f"{endpoint} is no KFP API: {HEALTH} gives {answer.status_code}; is `/pipeline` missing?")
 
 
-def _told(endpoint: str, error: Any, what: str) -> Exception:
+def _told(endpoint: str, error: "ApiException", what: str) -> TitrateError:
     message = " ".join(str(error.body or error.reason).split())[:300]
     if error.status in REFUSED:
         return UserError(f"the KFP API at {endpoint} refuses this: {message}")
@@ -188,7 +201,7 @@ def _told(endpoint: str, error: Any, what: str) -> Exception:
     return TemporaryError(f"the KFP API at {endpoint} cannot do this now: {message}")
 
 
-def _status(run: Any) -> RunStatus:
+def _status(run: "V2beta1Run") -> RunStatus:
     details = run.run_details.task_details if run.run_details else None
     tasks = [
         TaskStatus(name=task.display_name or "", state=task.state or "", error=_message(task.error))
@@ -204,5 +217,5 @@ def _status(run: Any) -> RunStatus:
     )
 
 
-def _message(error: Any) -> str:
+def _message(error: "GooglerpcStatus | None") -> str:
     return str(error.message or "") if error else ""

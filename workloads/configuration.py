@@ -43,11 +43,11 @@ class TrainConfig(Config):
     """Keeps the logits of the small sets from growing without end (Szegedy et al. 2016)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it (measured 1.9 x fp32 on a CPU with AVX512-BF16), else fp32."""
-
     compile: bool = False
-    """On a GPU, torch.compile: about a minute at the start, faster steps."""
+    """On a GPU, torch.compile. A training of half a minute took twice as long with it (H100); longer ones were not
+    measured."""
     deterministic: bool = False
-    """On a GPU, the same seed gives the same bits, with slower kernels; a CPU's are the same in any case."""
+    """On a GPU, only kernels that give the same bits for the same seed; a CPU's do in any case."""
 
     def batch_of(self, rows: int) -> int:
         """Rows of one step when `rows` train: fewer than `batch` where an epoch would have under eight steps."""

@@ -30,7 +30,7 @@ LEAST_SHARE = 8
 """Images of a step that are worth a process of their own: with fewer, averaging gradients takes over."""
 STOP_SECONDS = 40.0
 RESTARTS = 2
-"""After a process was killed or crashed."""
+"""Of a training that ended without a reason."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,8 +91,9 @@ def _devices() -> int:
 def launch(job: Path, nproc: int) -> None:
     """Run `components.train` on a job file in `nproc` processes on this machine until they end well.
 
-    They have a process group of their own, end when this process ends, and get SIGTERM when it does. When one is lost,
-    without a word, all start again from the last checkpoint, RESTARTS times. Raises the error that they report.
+    They have a process group of their own, end when this process ends, and get SIGTERM when it does. When they end
+    without a reason, as when one is killed, all start again from the last checkpoint, RESTARTS times. Raises the error
+    that they report.
     """
     report = job.with_name("error.json")
     report.unlink(missing_ok=True)
@@ -102,7 +103,9 @@ def launch(job: Path, nproc: int) -> None:
             return
         if report.exists() or not left:
             raise _reported(report, code)
-        print(f"training lost a process (code {code}); it starts again from its last checkpoint", file=sys.stderr)
+        print(
+            f"training ended with code {code} and no reason; it starts again from its last checkpoint", file=sys.stderr
+        )
 
 
 def _attempt(job: Path, nproc: int, report: Path) -> int:

@@ -59,13 +59,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The digits by the default recipe: killed at half of the training's steps, then the same command again."""
     root = tmp_path_factory.mktemp("spine")
     home, words = root / "home", ("run", "pills", "--data", str(write_digits(root / "digits")))
-    process = psutil.Popen(line(home, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(line(home, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while _progress(home) < 0.5:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    spent = _spent(process)
+    spent = _spent(psutil.Process(process.pid))
     process.kill()
     process.wait()
     before = _of_children()

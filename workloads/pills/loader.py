@@ -32,8 +32,6 @@ CACHE_BYTES = 8 * 2**30
 CHUNK = 256  # images decoded between two writes
 EVALUATED = 64
 """Images of one batch that is not trained on."""
-TOGETHER = 32
-"""Images that one thread changes at a time."""
 WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
@@ -138,7 +136,6 @@ class Source:
         self._training = np.array([place[sample.id] for sample in dataset.of("train")], dtype=np.int64)
         self._selection = np.array([place[sample.id] for sample in selection], dtype=np.int64)
         self._seed, self._augment = config.train.seed, config.augment
-        self._threads = ThreadPoolExecutor(torch.get_num_threads()) if torch.get_num_threads() > 1 else None
         self.rows = len(self._training)
         self.batch = config.train.batch_of(self.rows)
 
@@ -156,7 +153,7 @@ class Source:
             changes = draw(self.batch, (self._seed, epoch, step))
             mine = slice(rank * share, (rank + 1) * share)
             rows = order[step * self.batch : (step + 1) * self.batch][mine]
-            images = augmented(self._read(rows), changes[mine], self._augment, buffers[step % 2], self._threads)
+            images = augmented(self._read(rows), changes[mine], self._augment, buffers[step % 2])
             yield torch.from_numpy(images), torch.from_numpy(self._targets[rows])
 
     def selection(self, rank: int, world: int) -> Batches:
@@ -193,11 +190,7 @@ def draw(rows: int, seed: tuple[int, ...]) -> Floats:
 
 
 def augmented(
-    images: Pixels,
-    changes: Floats,
-    config: AugmentConfig,
-    out: NDArray[np.float32] | None = None,
-    threads: ThreadPoolExecutor | None = None,
+    images: Pixels, changes: Floats, config: AugmentConfig, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """uint8 [n, s, s, 3] -> float32 [n, 3, s, s], normalised: each image moved and recoloured by its row of `changes`.
 
@@ -206,25 +199,15 @@ def augmented(
     last bit.
     """
     side = images.shape[1]
+    moved = np.empty_like(images[0])
     result = np.empty(images.shape, np.float32) if out is None else out
     matrices = _matrices(changes, config, side)
     tables = np.ascontiguousarray(preprocess.normalise(_tables(changes, config)).transpose(0, 2, 3, 1))
-
-    def change(rows: slice) -> None:
-        moved = np.empty_like(images[0])
-        ours = (images[rows], matrices[rows], tables[rows], result[rows])
-        with _fast_warps():
-            for image, matrix, table, target in zip(*ours, strict=True):
-                cv2.warpAffine(image, matrix, (side, side), dst=moved, flags=WARP, borderMode=cv2.BORDER_REPLICATE)
-                cv2.LUT(moved, table, dst=target)
-
-    for _ in (threads.map if threads else map)(change, _slices(len(images))):
-        pass
+    with _fast_warps():
+        for image, matrix, table, target in zip(images, matrices, tables, result, strict=True):
+            cv2.warpAffine(image, matrix, (side, side), dst=moved, flags=WARP, borderMode=cv2.BORDER_REPLICATE)
+            cv2.LUT(moved, table, dst=target)
     return result.transpose(0, 3, 1, 2)
-
-
-def _slices(rows: int) -> list[slice]:
-    return [slice(start, start + TOGETHER) for start in range(0, rows, TOGETHER)]
 
 
 @contextlib.contextmanager

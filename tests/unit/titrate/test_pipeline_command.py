@@ -118,6 +118,23 @@ def test_waiting_ends_with_the_run_and_its_exit_code(api, ask, monkeypatch):
     assert bad.exit_code == PermanentError.exit_code and "ended as FAILED: KFP gives no reason" in bad.output
 
 
+@pytest.mark.parametrize(("times", "code"), [(2, 0), (3, TemporaryError.exit_code)])
+def test_waiting_outlasts_an_api_that_is_away_for_a_while(api, ask, monkeypatch, times, code):
+    away = iter([503] * times)
+    answer = api.answer
+
+    def sometimes(method, path, query, body):
+        status, found = answer(method, path, query, body)
+        if method == "GET" and "run_id" in found:
+            status, found = next(away, 200), found | {"state": "SUCCEEDED"}
+        return status, found
+
+    monkeypatch.setattr(api, "answer", sometimes)
+    monkeypatch.setattr(kubeflow, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(kubeflow, "PATIENCE", 3)
+    assert ask("submit", "pills", *DATA, "--wait").exit_code == code
+
+
 def test_credentials_are_those_of_kfps_sdk(api, ask, monkeypatch, tmp_path):
     api.token = "secret"
     refused = ask("status")
@@ -127,6 +144,9 @@ def test_credentials_are_those_of_kfps_sdk(api, ask, monkeypatch, tmp_path):
     file.write_text("secret\n")
     monkeypatch.setenv(kubeflow.TOKEN_FILE, str(file))
     assert ask("status").output == "no runs\n"
+    file.unlink()
+    missing = ask("status")
+    assert missing.exit_code == UserError.exit_code and "which cannot be read: No such file" in missing.output
     monkeypatch.delenv(kubeflow.TOKEN_FILE)
     monkeypatch.setenv(kubeflow.TOKEN, "secret")
     assert ask("status").exit_code == 0

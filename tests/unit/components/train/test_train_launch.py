@@ -120,7 +120,7 @@ def test_a_process_that_is_killed_is_missed_and_the_result_is_that_of_an_undistu
     killed.start()
     disturbed = train(source / "data", config, stores, tmp_path / "parts", tmp_path / "two", None, 2)
     killed.join()
-    assert disturbed.resumed_at > 0 and "training lost a process" in capfd.readouterr().err
+    assert disturbed.resumed_at > 0 and "it starts again from its last checkpoint" in capfd.readouterr().err
     one, two = (Curves.from_file(tmp_path / name / CURVES) for name in ("one", "two"))
     assert one.steps == two.steps and undisturbed.score == disturbed.score
 
