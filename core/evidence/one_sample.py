@@ -68,10 +68,12 @@ def advance(log_r: Array, ratio: Array, repeating: bool) -> Array:
     return mixture.multiply(log_r, ratio, np.array(0.0 if repeating else mixture.NOTHING))
 
 
-def observe(monitor: Monitor, state: MonitorState, counts: Mapping[str, tuple[int, int]]) -> MonitorState:
+def observe(monitor: Monitor, state: MonitorState, counts: Mapping[str, tuple[float, float]]) -> MonitorState:
     """State after one update, at fixed clock intervals; `counts` has (n, k bad) by limit. No observation: unchanged.
 
-    Raises UserError for an unknown limit or counts that are none.
+    Counts over s are for events of which up to s may say the same: the product of e-values to the power 1/s is at most
+    the mean of the s, whatever their dependence (inequality of the means). Raises UserError for an unknown limit or
+    counts that are none.
     """
     for name, (n, k) in counts.items():
         if not 0 <= k <= n:
@@ -87,18 +89,22 @@ def observe(monitor: Monitor, state: MonitorState, counts: Mapping[str, tuple[in
     return MonitorState(log_r=tuple(map(tuple, kept.tolist())))
 
 
+def each(state: MonitorState) -> Array:
+    """log of every limit's own evidence, float64 [limits]."""
+    return mixture.mean(np.array(state.log_r))
+
+
 def evidence(monitor: Monitor, state: MonitorState) -> float:
     """log of the weighted mean over limits: the mean of e-detectors is an e-detector of the same run length."""
     weights = np.array([limit.weight for limit in monitor.limits])
-    each = mixture.mean(np.array(state.log_r)) + np.log(weights / weights.sum())
-    return float(np.logaddexp.reduce(each))
+    return float(np.logaddexp.reduce(each(state) + np.log(weights / weights.sum())))
 
 
 def judge(monitor: Monitor, state: MonitorState) -> Verdict:
     """Fail at log(1/alpha). Below it inconclusive: the absence of an alarm proves nothing."""
     value, limit = evidence(monitor, state), float(-np.log(monitor.alpha))
     names = ", ".join(f"{item.name} <= {item.rate:g}" for item in monitor.limits)
-    strongest = monitor.limits[int(np.argmax(mixture.mean(np.array(state.log_r))))].name
+    strongest = monitor.limits[int(np.argmax(each(state)))].name
     return Verdict(
         question=names,
         outcome=Outcome.FAIL if value >= limit else Outcome.INCONCLUSIVE,
