@@ -115,17 +115,21 @@ class Watched(NamedTuple):
         """float64 [n, columns]: image statistics and the embedding's principal directions."""
         return _rows(values, self.statistics, self.middle, self.axes)
 
-    def hits(self, values: Values, predictions: Classes) -> tuple[Values, Values]:
-        """(usable events, events beyond) of every limit but the labelled answers', float64 [limits] each."""
+    def hits(self, values: Values, predictions: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(usable, beyond) of every event and every limit but the labelled answers': bool [n, limits] each."""
         rows = self.rows(values)
-        seen = np.isfinite(rows).sum(axis=0).astype(float)[self.marks.column]
-        beyond = self.marks.hits(rows).sum(axis=0).astype(float)
-        whole = np.isfinite(values).all(axis=1)
-        far = np.array([(self.outliers.p_values(values[whole]) <= level).sum() for level in OUTLIERS], float)
-        known = predictions[predictions != UNKNOWN]
-        answers = np.bincount(known, minlength=len(self.labels)).astype(float)[list(self.classes)]
-        n = np.concatenate([seen, np.full(len(far), float(whole.sum())), np.full(2 * len(answers), float(len(known)))])
-        return n, np.concatenate([beyond, far, answers, len(known) - answers])
+        whole, known = np.isfinite(values).all(axis=1)[:, None], (predictions != UNKNOWN)[:, None]
+        p_values = self.outliers.p_values(np.where(whole, values, 0.0))[:, None]
+        answers = predictions[:, None] == np.array(self.classes)
+        beyond = [self.marks.hits(rows), p_values <= np.array(OUTLIERS), answers, ~answers]
+        usable = np.hstack(
+            [
+                np.isfinite(rows)[:, self.marks.column],
+                np.repeat(whole, len(OUTLIERS), axis=1),
+                np.repeat(known, 2 * len(self.classes), axis=1),
+            ]
+        )
+        return usable, np.hstack(beyond) & usable
 
     def names(self) -> list[str]:
         """Of every limit that `hits` counts, in its order."""
@@ -141,8 +145,9 @@ class Watched(NamedTuple):
 
     def observe(self, state: MonitorState, window: Sample, wrong: int = 0, right: int = 0) -> MonitorState:
         """State after one update with the events of `window` and the labels that came since the last one."""
-        n, k = self.hits(window.values, window.predictions)
-        by_name = dict(zip(self.names(), zip(n.tolist(), k.tolist(), strict=True), strict=True))
+        usable, beyond = self.hits(window.values, window.predictions)
+        n, k = usable.sum(axis=0).tolist(), beyond.sum(axis=0).tolist()
+        by_name = dict(zip(self.names(), zip(n, k, strict=True), strict=True))
         counts = {limit.name: by_name[limit.name] for limit in self.monitor.limits if limit.name != WRONG}
         shared = {
             name: (all_ / self.settings.together, bad / self.settings.together) for name, (all_, bad) in counts.items()
@@ -158,10 +163,14 @@ class Watched(NamedTuple):
             for part in dict.fromkeys(self.parts)
         }
 
+    def strongest(self, state: MonitorState) -> Limit:
+        """The limit with the most evidence against it."""
+        return self.monitor.limits[int(np.argmax(one_sample.each(state)))]
+
     def judge(self, state: MonitorState) -> Verdict:
         """Fail at log(1/alpha) nats of the average over all parts; below it inconclusive."""
         value, limit = one_sample.evidence(self.monitor, state), float(-np.log(self.monitor.alpha))
-        strongest = self.monitor.limits[int(np.argmax(one_sample.each(state)))].name.partition(", mark ")[0]
+        strongest = self.strongest(state).name.partition(", mark ")[0]
         return Verdict(
             question=f"events of {self.release[:12]} keep the limits of its reference",
             outcome=Outcome.FAIL if value >= limit else Outcome.INCONCLUSIVE,
@@ -209,7 +218,8 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     The share of events beyond the j-th order statistic of n is bounded as if j + 1 of n had been counted beyond a
     fixed mark: its distribution is that of the binomial tail's inverse.
     """
-    n, k = watched.hits(reference.values, reference.predictions)
+    usable, beyond = watched.hits(reference.values, reference.predictions)
+    n, k = usable.sum(axis=0), beyond.sum(axis=0)
     settings = watched.settings
     error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
