@@ -50,6 +50,8 @@ class Description(NamedTuple):
 
 def describe(reference: Sample, window: Sample, wrong: bool) -> Description:
     """Name the change of a window of complete rows [m, k]; `wrong`: labelled answers passed their limit."""
+    if not len(window.values):
+        return Description((Cause.QUALITY if wrong else Cause.UNNAMED,), {}, {})
     found = _beyond_the_mix(reference, window)
     order = np.argsort(-found, kind="stable")
     columns = {window.columns[place]: float(found[place]) for place in order}
