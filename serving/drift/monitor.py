@@ -31,6 +31,7 @@ class Part(StrEnum):
 
     IMAGES = "image statistics"
     EMBEDDING = "embedding"
+    OUTLIERS = "outliers"
     MIX = "mix of answers"
     QUALITY = "labelled answers"
 
@@ -224,7 +225,7 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
-    parts += [Part.EMBEDDING] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
+    parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
     first = np.minimum(k + (np.arange(len(n)) < marks), n)
     rates = [one_sample.tolerated(int(a), int(b), error, settings.tolerance) for a, b in zip(n, first, strict=True)]
     named = [

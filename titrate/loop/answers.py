@@ -13,6 +13,7 @@ from serving.feedback.schema import events, labels
 AT_MOST = 5_000
 """Newest events of a window that are read; which are left out does not depend on what they are."""
 NEVER = 2**62
+_JOINED = events.outerjoin(labels, labels.c.prediction_id == events.c.prediction_id)
 PATIENCE = 1.0
 """Seconds for a lock of the database."""
 
@@ -49,9 +50,17 @@ class AnsweredEvents:
         if not self._file.exists():
             raise UserError("there are no events; `titrate stack up` keeps those of every prediction")
 
-    def newest(self) -> int:
-        """`seq` of the newest event; 0 without any. Raises TemporaryError."""
-        return int(self._rows(sa.select(sa.func.max(events.c.seq)))[0][0] or 0) if self._file.exists() else 0
+    def newest(self) -> tuple[int, int]:
+        """(`seq` of the newest event, when the newest event or label came in microseconds); zeros without any.
+
+        Raises TemporaryError.
+        """
+        if not self._file.exists():
+            return 0, 0
+        of_events = sa.select(sa.func.max(events.c.seq), sa.func.max(events.c.received))
+        [(seq, event)] = self._rows(of_events)
+        [(label,)] = self._rows(sa.select(sa.func.max(labels.c.received)))
+        return int(seq or 0), max(int(event or 0), int(label or 0))
 
     def window(self, workload: str, like: Sample, *, after: int = 0, since: int = 0, until: int = NEVER) -> Window:
         """Answers of the release of `like` with seq > `after` and `since` <= at < `until` (microseconds since 1970).
@@ -69,14 +78,16 @@ class AnsweredEvents:
         sample = of_stored(((row.embedding, row.image, row.label) for row in rows), like)
         return Window(sample, tuple(row.at for row in rows), rows[-1].seq if rows else after)
 
-    def labelled(self, workload: str, release: str, after: int, upto: int) -> tuple[int, int]:
-        """(wrong, right) of the labels that came after `after` and until `upto`, microseconds since 1970.
+    def labelled(self, workload: str, release: str, after: int) -> tuple[Answers, int]:
+        """Labels that came after `after` (microseconds since 1970), and when the newest of them came.
 
-        The later of event and label counts.
+        The later of event and label counts. A label that waited for a lock behind one that was counted is left out.
         """
         both = sa.case((labels.c.received > events.c.received, labels.c.received), else_=events.c.received)
-        where = (_seen(workload, release), both > after, both <= upto)
-        return self._judged(sa.and_(*where))[:2]
+        where = sa.and_(_seen(workload, release), labels.c.label.is_not(None), both > after)
+        newest = sa.select(sa.func.max(both)).select_from(_JOINED).where(where)
+        upto = int((self._rows(newest)[0][0] if self._file.exists() else None) or after)
+        return self._judged(sa.and_(where, both <= upto)), upto
 
     def answers(self, workload: str, release: str, since: int, until: int = NEVER) -> Answers:
         """Counts of the answers with `since` <= at < `until` (microseconds since 1970)."""
@@ -86,11 +97,7 @@ class AnsweredEvents:
         if not self._file.exists():
             return Answers(0, 0, 0)
         right = sa.func.sum(sa.case((labels.c.label == events.c.label, 1), else_=0))
-        query = (
-            sa.select(right, sa.func.count(labels.c.label), sa.func.count())
-            .outerjoin_from(events, labels, labels.c.prediction_id == events.c.prediction_id)
-            .where(where)
-        )
+        query = sa.select(right, sa.func.count(labels.c.label), sa.func.count()).select_from(_JOINED).where(where)
         [(right_, labelled, all_)] = self._rows(query)
         return Answers(int(labelled) - int(right_ or 0), int(right_ or 0), int(all_))
 

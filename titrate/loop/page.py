@@ -1,4 +1,4 @@
-"""drift.html: one self-contained page about what moved, since when, and what it costs, for people who were not there."""
+"""drift.html: one self-contained page: what moved, since when, and what it costs, for people who were not there."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -26,7 +26,7 @@ from titrate.stack.releases import fetched
 
 logger = logging.getLogger(__name__)
 DESCRIBED = 100
-"""Events at least that an alarm is described by (M06), where there are so many."""
+"""Newest events that an alarm is described by where those behind its change point show nothing."""
 NAMED = 8
 """Columns and classes that an alarm names."""
 KEPT = 400
@@ -76,7 +76,7 @@ class WatchState(Config):
     seq: int
     """Of the newest event that was counted."""
     labels_upto: int
-    """Labels that came later are not counted yet, microseconds since 1970."""
+    """When the newest label came that was counted, microseconds since 1970."""
     began_seq: int
     """Of the newest event when the monitor last began."""
     updates: int = 0
@@ -113,10 +113,9 @@ class DriftWatch:
         reference, watched = self._fitted(release)
         state = self._load(release, watched, now)
         window = self._answers.window(self._workload, reference, after=state.seq)
-        micros = int(now.timestamp() * 1e6)
-        wrong, right = self._answers.labelled(self._workload, release, state.labels_upto, micros)
-        evidence = watched.observe(state.evidence, window.sample, wrong, right)
-        counted = {"seq": window.last, "labels_upto": micros, "updates": state.updates + 1, "evidence": evidence}
+        labelled, upto = self._answers.labelled(self._workload, release, state.labels_upto)
+        evidence = watched.observe(state.evidence, window.sample, labelled.wrong, labelled.right)
+        counted = {"seq": window.last, "labels_upto": upto, "updates": state.updates + 1, "evidence": evidence}
         state = state.model_copy(update={**counted, "events": state.events + len(window.at)})
         verdict = watched.judge(evidence)
         state = state.model_copy(update={"points": _with(state.points, _point(watched, evidence, verdict, now))})
@@ -139,14 +138,14 @@ class DriftWatch:
         state = load(self._home, self._workload)
         if state and (state.release, state.settings) == (release, self._settings.content_digest()):
             return state
-        newest = self._answers.newest()
+        newest, received = self._answers.newest()
         return WatchState(
             release=release,
             settings=self._settings.content_digest(),
             since=now,
             seq=newest,
             began_seq=newest,
-            labels_upto=int(now.timestamp() * 1e6),
+            labels_upto=received,
             evidence=one_sample.begin(watched.monitor),
             limit=watched.judge(one_sample.begin(watched.monitor)).limit or 0.0,
         )
@@ -155,9 +154,11 @@ class DriftWatch:
         reference, watched = self._fitted(state.release)
         window = self._answers.window(self._workload, reference, after=state.began_seq)
         first = _began(watched, state.evidence, window)
-        shown = window.sample.rows_from(min(first, max(0, len(window.at) - DESCRIBED)))
         wrong = watched.evidence(state.evidence)[Part.QUALITY] >= state.limit
-        found = cause.describe(reference, shown.complete(), wrong)
+        found = cause.describe(reference, window.sample.rows_from(first).complete(), wrong)
+        if found.causes == (cause.Cause.UNNAMED,):
+            recent = window.sample.rows_from(max(0, len(window.at) - DESCRIBED))
+            found = cause.describe(reference, recent.complete(), wrong)
         return Alarm(
             workload=self._workload,
             release=state.release,
