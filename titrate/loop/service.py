@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from core.errors import TitrateError
 from core.home import Home
+from serving.drift.cause import Cause
 from titrate.drift import status
 from titrate.loop.retrain import Look, Retraining
 from titrate.loop.settings import LoopSettings, settings
@@ -69,31 +71,40 @@ class Loop:
     def __init__(self, home: Home, metrics: Metrics) -> None:
         self._home, self._metrics = home, metrics
         self._workloads: dict[str, Workload] = {}
-        self._told = ""
+        self._told: dict[str, str] = {}
 
     def turn(self, now: float) -> None:
         """Do what is due; `now` is monotonic. What cannot be read now is read at the next turn."""
+        with self._telling("what serves"):
+            serving = wanted(self._home).stable
+            for workload, release in serving.items():
+                with self._telling(workload):
+                    self._turn(workload, release, now)
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """An error is told once, until it is another one."""
         try:
-            for workload, release in wanted(self._home).stable.items():
-                self._turn(workload, release, now)
-            self._told = ""
+            yield
+            self._told.pop(what, None)
         except (TitrateError, OSError) as error:
-            if str(error) != self._told:
-                logger.warning("trying again", extra={"facts": {"error": str(error)}})
-            self._told = str(error)
+            if self._told.get(what) != str(error):
+                logger.warning("trying again", extra={"facts": {"of": what, "error": str(error)}})
+            self._told[what] = str(error)
 
     def _turn(self, name: str, release: str, now: float) -> None:
         one = self._of(name)
         wall = datetime.now(UTC)
         if now >= one.due:
             one.due = now + one.asked.watch.every_seconds
-            turn = one.watch.update(release, wall)
-            one.state = turn.state
-            self._report_drift(name, turn, wall)
+            with self._telling(f"drift of {name}"):
+                turn = one.watch.update(release, wall)
+                one.state = turn.state
+                self._report_drift(name, turn, wall)
         if now >= one.scored_at + max(SCORED_EVERY, one.asked.watch.every_seconds):
             one.scored_at = now
             one.score = self._score(name)
-        alarm = one.state.alarm if one.state else None
+        alarm = one.state.alarm if one.state and one.state.release == release else None
         self._report_retraining(name, one.retraining.turn(one.asked, release, one.score, alarm, wall))
 
     def _of(self, name: str) -> Workload:
@@ -121,11 +132,10 @@ class Loop:
             metrics.evidence.labels(name, part).set(nats)
         metrics.limit.labels(name).set(state.limit)
         metrics.updated.labels(name).set(wall.timestamp())
-        metrics.alarm.clear()
-        for cause in state.alarm.causes if state.alarm else ():
-            metrics.alarm.labels(name, cause).set(1)
-        for cause in turn.raised.causes if turn.raised else ():
-            metrics.alarms.labels(name, cause).inc()
+        opened, raised = (alarm.causes if alarm else () for alarm in (state.alarm, turn.raised))
+        for cause in Cause:
+            metrics.alarm.labels(name, cause.value).set(cause.value in opened)
+            metrics.alarms.labels(name, cause.value).inc(cause.value in raised)
 
     def _report_retraining(self, name: str, look: Look) -> None:
         metrics = self._metrics
