@@ -26,7 +26,6 @@ from titrate.stack.releases import fetched
 
 ATTEMPTS = 3
 """Starts of one job's process; one that was killed is started again."""
-IMAGES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 Status = Literal["training", "rolling out", "promoted", "rolled back", "failed"]
 
 
@@ -41,7 +40,7 @@ class Job(Config):
     started_at: datetime
     source: str
     samples: int
-    """Files of the source when it began."""
+    """Rows of the source when it began, good or not."""
     base: str
     """Digest of the release that was stable then, whose hyperparameters it takes."""
     config: str
@@ -117,14 +116,6 @@ def source_of(home: Home, release: str) -> Path:
             "as 'source' in the loop's settings.json"
         )
     return Path(RunRecord.from_file(file).source)
-
-
-def count_samples(source: Path) -> int:
-    """Images below a folder, or rows of a manifest; the pipeline finds out which are good."""
-    if source.is_dir():
-        return sum(Path(name).suffix.lower() in IMAGES for _, _, names in os.walk(source) for name in names)
-    with source.open("rb") as file:
-        return sum(1 for line in file if line.strip()) - (source.suffix == ".csv")
 
 
 def _file(home: Home, workload: str, job: str) -> Path:

@@ -91,11 +91,10 @@ def _page(home: Home, workload: str, release: str) -> str:
 
 def _lines(state: watch.WatchState) -> dict[str, str]:
     """Evidence over time by part, drawn against the limit."""
-    points = [*state.points]
-    top = max(state.limit, *(value for point in points for value in point.parts.values()))
+    top = max(state.limit, *(value for point in state.points for value in point.parts.values()))
     return {
-        part: curve([0.0, top, *(point.parts.get(part, 0.0) for point in points)]).split(" ", 2)[-1]
-        for part in points[-1].parts
+        part: curve([point.parts.get(part, 0.0) for point in state.points], span=(0.0, top))
+        for part in state.points[-1].parts
     }
 
 
@@ -118,7 +117,7 @@ def _distribution(name: str, old: Values, new: Values, distance: float, size: tu
     high = high if high > low else low + 1.0
     shares = [np.histogram(values, BINS, (low, high))[0] / len(values) for values in (old, new)]
     top = max(float(share.max()) for share in shares) or 1.0
-    lines = [curve([0.0, top, *share.tolist()]).split(" ", 2)[-1] for share in shares]
+    lines = [curve(share.tolist(), span=(0.0, top)) for share in shares]
     return Distribution(name, ks.score(float(distance), *size), low, high, *lines)
 
 

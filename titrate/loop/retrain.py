@@ -25,6 +25,7 @@ from titrate.loop.settings import LoopSettings, folder
 from titrate.loop.watch import Alarm
 from titrate.stack.releases import fetched
 from titrate.stack.state import wanted
+from workloads.contract import load as load_workload
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class Retraining:
         if not request and not (asked.automatic and _is_due(asked, kept.state, now)):
             return Look(kept)
         source = Path(asked.source) if asked.source else jobs.source_of(self._home, release)
-        samples = jobs.count_samples(source)
+        there = load_workload(self._workload).data.read_source(source)
+        samples = len(there.rows) + len(there.refused)
         seen = self._seen(release, samples, score, alarm, request, now)
         decision = should_retrain(asked.retraining, kept.state, seen)
         kept = self._keep(kept, decision.state, decision.reason, seen)

@@ -27,6 +27,8 @@ from titrate.stack.releases import fetched
 logger = logging.getLogger(__name__)
 DESCRIBED = 100
 """Newest events that an alarm is described by where those behind its change point show nothing."""
+TOLD, SHIFTED = 3, 0.05
+"""Columns, or classes by how their share changed, that one line about an alarm tells of."""
 NAMED = 8
 """Columns and classes that an alarm names."""
 KEPT = 400
@@ -54,7 +56,9 @@ class Alarm(Config):
     @property
     def said(self) -> str:
         """In one line."""
-        moved = ", ".join(name for name, score in self.columns.items() if score > cause.MOVED) or "no single column"
+        columns = [f"{name} {score:.2f}" for name, score in self.columns.items() if score > cause.MOVED]
+        classes = [f"{name} {change:+.0%}" for name, change in self.classes.items() if abs(change) > SHIFTED]
+        moved = ", ".join((columns or classes)[:TOLD]) or "no single column or class"
         return f"{' and '.join(self.causes)} since {self.began:%F %H:%M:%S} ({self.events} events): {moved}"
 
 
@@ -118,7 +122,8 @@ class DriftWatch:
         counted = {"seq": window.last, "labels_upto": upto, "updates": state.updates + 1, "evidence": evidence}
         state = state.model_copy(update={**counted, "events": state.events + len(window.at)})
         verdict = watched.judge(evidence)
-        state = state.model_copy(update={"points": _with(state.points, _point(watched, evidence, verdict, now))})
+        if window.at or labelled.all or not state.points:
+            state = state.model_copy(update={"points": _with(state.points, _point(watched, evidence, verdict, now))})
         raised = self._alarm(state, verdict, now) if verdict.outcome is Outcome.FAIL else None
         if raised:
             state = self._raised(state, raised)
