@@ -83,7 +83,7 @@ def _prepare(home: Home, source: Path, workload: str) -> Path:
         "watch": {"every_seconds": 1.0},
         "retraining": {"look_hours": 2 / 3600, "min_new": 500, "cooldown_hours": 0.0},
         "source": str(learning),
-        "rollout": {"weights": WEIGHTS, "bake_seconds": BAKE_SECONDS, "min_requests": MIN_REQUESTS, "labels": False},
+        "rollout": {"weights": WEIGHTS, "bake_seconds": BAKE_SECONDS, "min_requests": MIN_REQUESTS},
     }
     write_atomic(folder(home, workload) / "settings.json", json.dumps(changes, indent=1))
     return learning

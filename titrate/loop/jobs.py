@@ -20,6 +20,8 @@ from core.home import Home
 from core.lineage import Lineage
 from core.logs import log_as_json
 from core.process import die_with_parent
+from serving.retraining.decide import Trigger
+from serving.rollout.presets import RETRAINED
 from serving.rollout.state import Phase
 from titrate.loop.settings import folder, settings
 from titrate.stack.releases import fetched
@@ -174,6 +176,8 @@ def _rollout(home: Home, job: Job) -> str:
         if known.load()[0].candidate == job.release:
             return known.id
     asked = settings(home, job.workload).rollout.model_copy(update={"candidate": job.release})
+    if job.trigger in (Trigger.ACCURACY, Trigger.DRIFT) and asked.preset == "canary":
+        asked = asked.model_copy(update={"preset": RETRAINED})
     return start(home, made(home, asked)).id
 
 

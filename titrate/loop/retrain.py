@@ -16,7 +16,7 @@ from core.home import Home
 from core.lineage import Lineage
 from core.objects import Store
 from core.slo import Slo
-from serving.retraining.decide import RetrainingState, Seen, Trigger, ended, should_retrain
+from serving.retraining.decide import Decision, RetrainingState, Seen, ended, should_retrain
 from serving.rollout.journal import Journal
 from titrate.loop import jobs
 from titrate.loop.answers import AnsweredEvents
@@ -81,12 +81,11 @@ class Retraining:
         samples = len(there.rows) + len(there.refused)
         seen = self._seen(release, samples, score, alarm, request, now)
         decision = should_retrain(asked.retraining, kept.state, seen)
+        job = self._recorded(decision, release, source, samples, asked.config) if decision.start else None
+        kept = kept.model_copy(update={"job": job.id if job else None})
         kept = self._keep(kept, decision.state, decision.reason, seen)
         if request:
             _request_file(self._home, self._workload).unlink(missing_ok=True)
-        if decision.start:
-            job = self._begin(decision.start, decision.state, release, source, samples, now)
-            kept = self._keep(kept.model_copy(update={"job": job.id}), decision.state, decision.reason)
         return Look(kept)
 
     def _seen(
@@ -123,27 +122,35 @@ class Retraining:
         )
         return info.rows + info.quarantined
 
-    def _begin(
-        self, trigger: Trigger, state: RetrainingState, release: str, source: Path, samples: int, now: datetime
-    ) -> Job:
+    def _recorded(self, decision: Decision, release: str, source: Path, samples: int, config: str | None) -> Job:
+        """The record of the job that the decision begins; the next turn starts its process."""
+        now = decision.state.starts[-1]
         name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        config = folder(self._home, self._workload) / "jobs" / name / "config.json"
-        run = Lineage.from_file(fetched(self._home, release) / "lineage.json").run
-        write_atomic(config, (self._home.runs / run / "config.json").read_bytes())
+        file = folder(self._home, self._workload) / "jobs" / name / "config.json"
+        write_atomic(file, self._configuration(release, config))
         job = Job(
             id=name,
             workload=self._workload,
-            trigger=trigger.value,
-            why=state.why,
-            triggered_at=state.pending_since or now,
+            trigger=decision.start or "",
+            why=decision.reason,
+            triggered_at=decision.state.pending_since or now,
             started_at=now,
             source=str(source),
             samples=samples,
             base=release,
-            config=str(config),
+            config=str(file),
         )
         self._told("retraining_began", jobs.save(self._home, job))
         return job
+
+    def _configuration(self, release: str, given: str | None) -> str:
+        """The run configuration as JSON; raises UserError for one that cannot be read or means nothing."""
+        run = Lineage.from_file(fetched(self._home, release) / "lineage.json").run
+        file = Path(given) if given else self._home.runs / run / "config.json"
+        try:
+            return load_workload(self._workload).configuration(file.read_text()).model_dump_json(indent=2)
+        except OSError as error:
+            raise UserError(f"cannot read the run configuration {str(file)!r}: {error.strerror}") from error
 
     def _follow(self, kept: Kept, job: Job, now: datetime) -> Look:
         if job.status == "training" and (self._process is None or self._process.poll() is not None):

@@ -25,6 +25,8 @@ class LoopSettings(Config):
     """False: drift is told and nothing is trained, except by hand."""
     source: str | None = None
     """Folder or manifest with old and new data; none: that of the run which made the stable release."""
+    config: str | None = None
+    """Run configuration to train by, such as the best of a sweep (U02); none: that of the run which made stable."""
     rollout: Asked
     """How a new release asks for its traffic."""
 

@@ -56,10 +56,22 @@ class Alarm(Config):
     @property
     def said(self) -> str:
         """In one line."""
-        columns = [f"{name} {score:.2f}" for name, score in self.columns.items() if score > cause.MOVED]
-        classes = [f"{name} {change:+.0%}" for name, change in self.classes.items() if abs(change) > SHIFTED]
-        moved = ", ".join((columns or classes)[:TOLD]) or "no single column or class"
-        return f"{' and '.join(self.causes)} since {self.began:%F %H:%M:%S} ({self.events} events): {moved}"
+        columns = [f"{name} {score:.2f}" for name, score in self.moved]
+        classes = [f"{name} {change:+.0%}" for name, change in self.shifted]
+        what = ", ".join((columns or classes)[:TOLD]) or "no single column or class"
+        return f"{' and '.join(self.causes)} since {self.began:%F %H:%M:%S} ({self.events} events): {what}"
+
+    @property
+    def moved(self) -> list[tuple[str, float]]:
+        """Columns that moved, most first; those that people can picture before those of the embedding."""
+        found = [(name, score) for name, score in self.columns.items() if score > cause.MOVED]
+        return sorted(found, key=lambda one: (one[0].startswith("embedding_"), -one[1]))
+
+    @property
+    def shifted(self) -> list[tuple[str, float]]:
+        """Classes whose share changed, most first."""
+        found = [(name, change) for name, change in self.classes.items() if abs(change) > SHIFTED]
+        return sorted(found, key=lambda one: -abs(one[1]))
 
 
 class Point(Config):
@@ -172,7 +184,7 @@ class DriftWatch:
             causes=tuple(one.value for one in found.causes),
             reason=verdict.reason,
             events=len(window.at) - first,
-            columns=dict(list(found.columns.items())[:NAMED]),
+            columns=_named(found.columns),
             classes=dict(list(found.classes.items())[:NAMED]),
         )
 
@@ -196,6 +208,13 @@ def alarms(home: Home, workload: str) -> list[Alarm]:
     return [
         Alarm.model_validate({key: value for key, value in entry.items() if key not in audit.OWN}) for entry in entries
     ]
+
+
+def _named(columns: dict[str, float]) -> dict[str, float]:
+    """The image statistics that moved most, and the embedding's columns."""
+    embedded = [name for name in columns if name.startswith("embedding_")]
+    pictured = [name for name in columns if not name.startswith("embedding_")]
+    return {name: columns[name] for name in (*pictured[:NAMED], *embedded[:NAMED])}
 
 
 def _began(watched: Watched, evidence: MonitorState, window: Window) -> int:

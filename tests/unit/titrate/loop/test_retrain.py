@@ -71,7 +71,7 @@ def test_drift_with_new_data_begins_a_job_that_records_what_it_stands_on(served,
     assert len(begun) == 1
     assert (job.trigger, job.base, job.source, job.samples) == ("drift", served.release, str(source), 55)
     assert "camera change" in job.why
-    assert json.loads(Path(job.config).read_text()) == {"recipe": "demo"}
+    assert json.loads(Path(job.config).read_text())["recipe"] == "demo"
     entries = (served.home.root / "audit.jsonl").read_text()
     assert "retraining_began" in entries and job.id in entries
 
@@ -131,6 +131,26 @@ def test_the_loop_can_be_told_to_watch_only(served, begun, source):
     how = asked(served).model_copy(update={"automatic": False})
     turn(served, Retraining(served.home, "pills"), how, alarm=alarm(served))
     assert jobs.all_jobs(served.home, "pills") == [] and retrain.load(served.home, "pills").new_samples is None
+
+
+def test_the_best_of_a_sweep_can_be_what_it_trains_by(served, begun, tmp_path):
+    best = tmp_path / "best.json"
+    best.write_text('{"recipe": "resnet18", "train": {"lr": 0.07}}')
+    controller, how = Retraining(served.home, "pills"), asked(served).model_copy(update={"config": str(best)})
+    ask(served.home, "pills", "ada", "a better one")
+    turn(served, controller, how)
+    [job] = jobs.all_jobs(served.home, "pills")
+    assert json.loads(Path(job.config).read_text())["train"]["lr"] == 0.07
+
+
+def test_a_configuration_that_is_not_there_begins_nothing(served, begun, tmp_path):
+    how = asked(served).model_copy(update={"config": str(tmp_path / "best.json")})
+    ask(served.home, "pills", "ada", "a better one")
+    with pytest.raises(UserError, match="cannot read the run configuration"):
+        turn(served, Retraining(served.home, "pills"), how)
+    assert jobs.all_jobs(served.home, "pills") == []
+    (tmp_path / "best.json").write_text("{}")
+    assert turn(served, Retraining(served.home, "pills"), how, minutes=1).kept.job, "the request was lost"
 
 
 def test_settings_that_make_no_sense_are_refused_by_name(served):
