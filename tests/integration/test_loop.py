@@ -28,14 +28,14 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_digits(tmp_path_factory.mktemp("loop") / "digits")
+    return write_digits(tmp_path_factory.mktemp("loop") / "digits", classes=4)
 
 
 @pytest.fixture(scope="module")
 def home(data):
     """A home that serves what was learned of the scans, and watches it every second."""
     home = Home(data.parent / "home")
-    words = [word.replace("images=400", "images=9000") for word in QUICK]
+    words = [word.replace("images=400", "images=4000") for word in QUICK]
     done = titrate(home.root, "run", "pills", "--data", str(data), *words)
     assert done.returncode == 0, done.stderr
     folder(home, "pills").mkdir(parents=True)

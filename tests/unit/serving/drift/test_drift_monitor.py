@@ -145,6 +145,14 @@ def test_a_new_mix_moves_columns_and_is_still_no_camera_change(reference):
     assert next(iter(found.classes)) == "class_0" and found.classes["class_0"] > 0.4
 
 
+def test_answers_that_collapse_onto_one_class_do_not_hide_a_camera_change(reference):
+    """Too few rows of that class are left to weigh: the images are like no row at all."""
+    window = draw(np.random.default_rng(12), 200, camera=9.0)
+    collapsed = window._replace(predictions=np.zeros(200, np.int64))
+    few = reference._replace(values=reference.values[:80], predictions=reference.predictions[:80])
+    assert describe(few, collapsed, wrong=False).causes == (Cause.CAMERA,)
+
+
 def test_an_empty_window_names_nothing(reference):
     assert describe(reference, draw(np.random.default_rng(0), 0), wrong=False).causes == (Cause.UNNAMED,)
 

@@ -149,7 +149,7 @@ def test_a_configuration_that_is_not_there_begins_nothing(served, begun, tmp_pat
     with pytest.raises(UserError, match="cannot read the run configuration"):
         turn(served, Retraining(served.home, "pills"), how)
     assert jobs.all_jobs(served.home, "pills") == []
-    (tmp_path / "best.json").write_text("{}")
+    (tmp_path / "best.json").write_text('{"recipe": "demo"}')
     assert turn(served, Retraining(served.home, "pills"), how, minutes=1).kept.job, "the request was lost"
 
 
