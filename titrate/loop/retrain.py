@@ -23,6 +23,7 @@ from titrate.loop.answers import AnsweredEvents
 from titrate.loop.jobs import Job
 from titrate.loop.settings import LoopSettings, folder
 from titrate.loop.watch import Alarm
+from titrate.rollouts.specs import rehearse
 from titrate.stack.releases import fetched
 from titrate.stack.state import wanted
 from workloads.contract import load as load_workload
@@ -81,6 +82,7 @@ class Retraining:
         samples = len(there.rows) + len(there.refused)
         seen = self._seen(release, samples, score, alarm, request, now)
         decision = should_retrain(asked.retraining, kept.state, seen)
+        rehearse(asked.rollout)  # what is wrong with it must not be found out after hours of training
         job = self._recorded(decision, release, source, samples, asked.config) if decision.start else None
         kept = kept.model_copy(update={"job": job.id if job else None})
         kept = self._keep(kept, decision.state, decision.reason, seen)

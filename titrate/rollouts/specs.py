@@ -53,11 +53,21 @@ def made(home: Home, asked: Asked) -> RolloutSpec:
     if candidate.digest == stable:
         raise UserError(f"release {candidate.short} is stable of {asked.workload!r} already; nothing to roll out")
     classes = _classes(verified(home, candidate.digest), verified(home, stable), asked.workload)
+    return _spec(asked, stable, candidate.digest, classes)
+
+
+def rehearse(asked: Asked) -> None:
+    """Raise UserError if what is asked could never be a rollout, whoever the candidate is."""
+    if not asked.file:
+        _spec(asked, "0" * 64, "1" * 64, ())
+
+
+def _spec(asked: Asked, stable: str, candidate: str, classes: tuple[str, ...]) -> RolloutSpec:
     spec = preset(
         asked.preset,
         workload=asked.workload,
         stable=stable,
-        candidate=candidate.digest,
+        candidate=candidate,
         slo=Slo.load(asked.workload),
         classes=classes,
         labels=asked.labels,

@@ -153,6 +153,15 @@ def test_a_configuration_that_is_not_there_begins_nothing(served, begun, tmp_pat
     assert turn(served, Retraining(served.home, "pills"), how, minutes=1).kept.job, "the request was lost"
 
 
+def test_a_rollout_that_could_never_begin_is_refused_before_anything_is_trained(served, begun):
+    how = asked(served)
+    how = how.model_copy(update={"rollout": how.rollout.model_copy(update={"weights": (100,)})})
+    ask(served.home, "pills", "ada", "now")
+    with pytest.raises(UserError, match="put a shadow step before it"):
+        turn(served, Retraining(served.home, "pills"), how)
+    assert jobs.all_jobs(served.home, "pills") == []
+
+
 def test_settings_that_make_no_sense_are_refused_by_name(served):
     file = folder(served.home, "pills") / "settings.json"
     file.parent.mkdir(parents=True, exist_ok=True)
