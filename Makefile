@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 FLOORS := core workloads serving components tuning pipelines titrate
 READY := .venv/.ready
+ROLES := serve services train
+COMMIT ?= $(shell git rev-parse HEAD)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 ##@ Use
@@ -88,7 +90,7 @@ load: $(READY)  ## locust: USERS=50 for SECONDS=120 against servers of its own, 
 	$(BIN)/python -m benchmarks.load --users $(or $(USERS),50) --seconds $(or $(SECONDS),120) $(if $(URL),--url $(URL))
 
 ##@ Maintain
-.PHONY: lock images observability crd clean help
+.PHONY: lock images push sbom audit deploy observability crd clean help
 lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
 	  pyproject.toml $(foreach group,serve services train pipeline tune drift dev,--group $(group)) -o requirements.lock
@@ -100,10 +102,33 @@ lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	  pyproject.toml --group train --group pipeline --group serve -c requirements.lock -o images/train.lock
 
 images:  ## build the images with Docker, or with BUILDER=podman
-	for role in serve services train; do \
+	for role in $(ROLES); do \
 	  $(or $(BUILDER),docker) build -f images/$$role.Dockerfile -t titrate/$$role:$(VERSION) \
 	    --label org.opencontainers.image.version=$(VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) .; \
 	done
+
+push:  ## the images to REGISTRY=..., called by COMMIT=... (default: this one)
+	@test -n "$(REGISTRY)" || { echo "error: say REGISTRY=host/name" >&2; exit 2; }
+	for role in $(ROLES); do \
+	  $(or $(BUILDER),docker) tag titrate/$$role:$(VERSION) $(REGISTRY)/$$role:$(COMMIT); \
+	  $(or $(BUILDER),docker) push $(REGISTRY)/$$role:$(COMMIT); \
+	done
+
+sbom: $(READY)  ## what each image installs from PyPI, as CycloneDX in build/sbom
+	mkdir -p build/sbom
+	for role in $(ROLES); do \
+	  $(BIN)/cyclonedx-py requirements images/$$role.lock --output-reproducible --spec-version 1.6 -o build/sbom/$$role.cdx.json; \
+	done
+
+audit: $(READY)  ## known weaknesses of the locked packages (asks the network)
+	$(BIN)/uv tool run pip-audit --no-deps --disable-pip -r requirements.lock
+
+deploy:  ## an overlay (OVERLAY=staging or production) with the images of COMMIT at REGISTRY to the cluster of KUBECONFIG
+	@test -n "$(OVERLAY)" -a -n "$(REGISTRY)" || { echo "error: say OVERLAY=staging REGISTRY=host/name" >&2; exit 2; }
+	kubectl kustomize kustomize/overlays/$(OVERLAY) \
+	  | sed -E 's#image: titrate/([a-z]+)(:[^ ]+)?$$#image: $(REGISTRY)/\1:$(COMMIT)#' \
+	  | kubectl apply --server-side -f -
+	kubectl -n titrate rollout status deployment --timeout=300s
 
 observability: $(READY)  ## write rules, receivers and tables again from workloads/*/slo.yaml and the code
 	$(BIN)/python -m titrate.observability
