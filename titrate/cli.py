@@ -64,11 +64,12 @@ def run(workload: str, data: str, recipe: str | None, config: str | None, change
 
 @command(main, "runs")
 def runs() -> None:
-    """List the runs of this home."""
+    """List the runs of this home, and what they used and cost (prices.json)."""
+    from titrate.cost import Prices
     from titrate.run import runs as found
     from titrate.tables import runs_table
 
-    click.echo(runs_table(found(home())))
+    click.echo(runs_table(found(home()), Prices.of(home())))
 
 
 @command(main, "predict")

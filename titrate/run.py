@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from components.train.job import RESULT, TrainResult
 from core.config import Config, canonical_json
 from core.errors import DataError, PermanentError, TemporaryError, TitrateError, UserError
 from core.files import locked, sha256_bytes, write_atomic
 from core.home import Home
 from core.progress import FILE as PROGRESS_FILE
+from titrate.cost import Cost, Meter
 from titrate.display import Display
 
 _STARTED = re.compile(r"Executing task .*?'([\w-]+)'")
@@ -50,6 +52,7 @@ class RunRecord(Config):
     seconds: float = 0.0
     """Time of all its steps, interruptions left out."""
     steps: tuple[StepRecord, ...] = ()
+    cost: Cost = Cost()
     release: str | None = None
     """Digest of the release it registered."""
     error: str | None = None
@@ -112,7 +115,7 @@ def _arguments(home: Home, record: RunRecord, config: Config, nproc: int | None)
 
 def _execute(home: Home, record: RunRecord) -> RunRecord:
     folder = home.runs / record.id
-    began = time.monotonic()
+    began, meter = time.monotonic(), Meter()
     steps: list[StepRecord] = []
     error_file = folder / "error.json"
     error_file.unlink(missing_ok=True)
@@ -125,13 +128,25 @@ def _execute(home: Home, record: RunRecord) -> RunRecord:
                 outcome: Literal["succeeded", "failed"] = "succeeded" if ended[2] == "SUCCESS" else "failed"
                 steps.append(StepRecord(name=ended[1], seconds=display.ended(ended[1], outcome), outcome=outcome))
         code = process.wait()
-    changes = {"steps": tuple(steps), "seconds": record.seconds + time.monotonic() - began}
+    cost = record.cost.plus(meter.read().plus(_of_training(folder)))
+    changes = {"steps": tuple(steps), "seconds": record.seconds + time.monotonic() - began, "cost": cost}
     if code == 0:
         return _finish(home, record.model_copy(update={**changes, "status": "succeeded"}))
     error = _error(error_file, folder / "pipeline.log", code)
     failed = record.model_copy(update={**changes, "status": "failed", "error": str(error)})
     _finish(home, failed)
     raise error
+
+
+def _of_training(folder: Path) -> Cost:
+    """What the training's own record says of GPUs."""
+    from titrate.report import artefact
+
+    file = artefact(folder, "train", "trained") / RESULT
+    if not file.exists():
+        return Cost()
+    trained = TrainResult.from_file(file)
+    return Cost(gpu_seconds=trained.seconds * trained.processes if trained.device.startswith("cuda") else 0.0)
 
 
 def _start(folder: Path, workload: str, error_file: Path) -> "subprocess.Popen[str]":

@@ -9,6 +9,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from serving.rollout.plan import Plan
     from serving.rollout.spec import RolloutSpec
+    from titrate.cost import Prices
     from titrate.doctor import Check
     from titrate.drift import DriftReport
     from titrate.gc import Unneeded
@@ -141,19 +142,23 @@ def releases_table(found: "Sequence[ReleaseRow]") -> str:
     return render(columns, rows, "nothing is registered yet; `titrate run pills --data DIR` makes a release")
 
 
-def runs_table(found: "Sequence[RunRecord]") -> str:
+def runs_table(found: "Sequence[RunRecord]", prices: "Prices | None" = None) -> str:
     """`titrate runs`."""
     rows = [
         (
             r.id,
             r.status,
             f"{r.seconds:.0f} s",
+            f"{r.cost.cpu_seconds:.0f} s",
+            f"{r.cost.gpu_seconds:.0f} s",
+            f"{r.cost.peak_memory_mb:.0f} MiB",
+            f"{r.cost.money(prices):.2f} {prices.currency}" if prices else "-",
             (r.release or "")[:12],
             (r.error or "").splitlines()[0][:70] if r.error else "",
         )
         for r in found
     ]
-    return render(("run", "status", "time", "release", "error"), rows, "no runs yet")
+    return render(("run", "status", "time", "cpu", "gpu", "peak", "cost", "release", "error"), rows, "no runs yet")
 
 
 def stack_table(found: "Sequence[ServiceStatus]") -> str:
