@@ -12,6 +12,7 @@ from titrate.commands.keys import keys
 from titrate.commands.pipeline import pipeline
 from titrate.commands.rollout import add_rollback, rollout
 from titrate.commands.stack import stack
+from titrate.commands.tune import tune
 
 
 @click.group(cls=Titrate, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,6 +27,7 @@ main.add_command(keys)
 main.add_command(pipeline)
 main.add_command(stack)
 main.add_command(rollout)
+main.add_command(tune)
 add_rollback(main)
 
 
