@@ -1,6 +1,6 @@
 """Writes down what Ray Tune says of the trials, and hands it to who shows it: the sweep's journal (records.py)."""
 
-import shutil
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,8 @@ from typing import Any
 
 from ray import tune
 
-from components.train.train import working_folder
-from core.errors import TitrateError
 from tuning.records import Journal, State, Sweep, Trial
+from tuning.tidy import Tidy
 from tuning.trial import TIME
 from workloads.space import Scalar
 
@@ -23,6 +22,7 @@ class Follower(tune.Callback):  # type: ignore[misc] # ray has no annotations he
     def __init__(self, sweep: Sweep, journal: Journal, deadline: float, show: Show) -> None:
         self._sweep, self._journal, self._deadline, self._show = sweep, journal, deadline, show
         self._numbers: dict[str, int] = {}
+        self._tidy = Tidy(sweep)
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray keeps its callbacks for a Tuner.restore that is not used here: nothing to keep."""
@@ -58,7 +58,7 @@ class Follower(tune.Callback):  # type: ignore[misc] # ray has no annotations he
     def on_trial_error(self, trial: Any, **info: Any) -> None:
         """A training failed, or the budget was over."""
         state: State = "interrupted" if self._over() else "failed"
-        reason = "" if self._over() else _reason(trial.get_pickled_error())
+        reason = "" if self._over() else _reason(trial)
         self._end(self._known(trial).model_copy(update={"state": state, "reason": reason}))
 
     def _over(self) -> bool:
@@ -76,16 +76,10 @@ class Follower(tune.Callback):  # type: ignore[misc] # ray has no annotations he
 
     def _end(self, trial: Trial) -> None:
         self._note(trial)
-        finished = sorted(self._journal.in_state("finished"), key=lambda one: -(one.score or 0.0))
-        for done in (*finished[1:], *([trial] if trial.state == "stopped" else [])):
-            shutil.rmtree(self._work(done), ignore_errors=True)
-
-    def _work(self, trial: Trial) -> Path:
-        """Checkpoints of a trial; only the best one's are kept: `titrate run` with its values goes on from them."""
-        return working_folder(Path(self._sweep.work), Path(self._sweep.dataset), self._sweep.with_values(trial.values))
+        self._tidy.tidy(self._journal)
 
 
-def _reason(error: BaseException | None) -> str:
-    """What to tell people of what Ray caught."""
-    cause = getattr(error, "cause", None) or error
-    return str(cause) if isinstance(cause, TitrateError) else f"{type(cause).__name__}: {cause}"
+def _reason(trial: Any) -> str:
+    """What to tell people of what Ray caught: the end of its trace, from the error on."""
+    text = Path(trial.error_file).read_text().strip() if trial.error_file else "no reason was given"
+    return re.split(r"^[\w.]*core\.errors\.\w+: ", text, flags=re.MULTILINE)[-1].splitlines()[-1]

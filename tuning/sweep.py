@@ -6,6 +6,7 @@ resumed sweep knows what is done: the search is told of it, and interrupted trai
 """
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from tuning.page import page
 from tuning.records import ENDED, SWEEP, Journal, Sweep, Trial, interrupt
 from tuning.result import SweepResult, result, with_importance
 from tuning.space import distributions, domains
+from tuning.tidy import Tidy
 
 GRACE, KEEP = 12, 3
 """ASHA's first look, percent of a training, and of how many trials one goes on at each look (Li et al. 2020): looks at
@@ -48,6 +50,7 @@ def sweep(
             with _tracked(settings, folder) as parent, engine(folder) as has:
                 _fit(settings, folder, journal, _resources(settings, has), parent, ends, show)
         interrupt(journal, journal.in_state("running"))
+        Tidy(settings).tidy(journal)
         found = conclude(settings, folder, journal)
     _refuse_nothing(found, settings, folder, ends)
     return found
@@ -149,9 +152,13 @@ def _fit(
             verbose=0,
             callbacks=[Follower(settings, journal, deadline, show)],
             failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=1 if settings.pbt else None),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(folder / "ray", ignore_errors=True)  # what Tuner.restore would read
 
 
 def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from components.train.checkpoint import BEST, CHECKPOINT
-from components.train.job import EpochReport
+from components.train.job import BEST, CHECKPOINT, EpochReport
 from components.train.train import working_folder
 from core.config import canonical_json
 from core.errors import PermanentError, TemporaryError
@@ -85,15 +84,15 @@ class TrialRun(tune.Trainable):  # type: ignore[misc] # ray has no annotations h
                 time.sleep(LOOK_SECONDS)
 
     def _start(self) -> TrialProcess:
+        folder = training_folder(self.folder, self.values)
         job = TrialJob(
             sweep=self.sweep,
             config=self.sweep.with_values(self.values).model_dump_json(),
             nproc=max(1, int(self.gpus or self.sweep.cpus)),
-            run=f"{self.sweep.tracking.run if self.sweep.tracking else ''}-{self.trial_id}",
+            run=f"{self.folder.name}-{folder.name}",
             parent=self.parent,
         )
-        threads = max(1, int(self.sweep.cpus) // job.nproc)
-        return TrialProcess(training_folder(self.folder, self.values), job, threads)
+        return TrialProcess(folder, job, threads=max(1, int(self.sweep.cpus) // job.nproc))
 
     def _ended(self, code: int) -> dict[str, Any]:
         process = self.process

@@ -6,6 +6,8 @@ from core.config import Config
 
 MODEL, CONFIG, CURVES, RESULT = "model.safetensors", "config.json", "curves.json", "train.json"
 """The files of a finished training."""
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+"""The files of an unfinished one, in its working folder: everything, and the weights of the best epoch."""
 
 
 class Tracking(Config):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from components.train import checkpoint
-from components.train.checkpoint import BEST, CHECKPOINT, State
+from components.train.checkpoint import State
 from components.train.feed import feed
-from components.train.job import Curves, EpochRow, Job, StepRow
+from components.train.job import BEST, CHECKPOINT, Curves, EpochRow, Job, StepRow
 from components.train.processes import Interruption, Team, settle, uses_bf16
 from components.train.tracking import Tracker
 from components.train.watch import Watcher
