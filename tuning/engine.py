@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on 127.0.0.1 alone, as on those; else on every interface
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -61,7 +62,6 @@ def _address(folder: Path) -> Iterator[dict[str, object]]:
             "include_dashboard": False,
             "num_cpus": len(os.sched_getaffinity(0)),
             "object_store_memory": STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(place),
         }
     finally:

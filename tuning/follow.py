@@ -32,8 +32,9 @@ class Follower(tune.Callback):  # type: ignore[misc] # ray has no annotations he
         """A trial begins, or begins again after a pause."""
         values = self._values(trial)
         if trial.trial_id not in self._numbers:
-            self._numbers[trial.trial_id] = self._journal.number(values)
-            self._note(Trial(number=self._numbers[trial.trial_id], values=values, state="running"))
+            number = self._numbers[trial.trial_id] = self._journal.number(values)
+            before = self._journal.trials.get(number, Trial(number=number, values=values, state="running"))
+            self._note(before.model_copy(update={"state": "running"}))
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """An epoch is done."""

@@ -167,6 +167,8 @@ def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
+    from tuning.distinct import Distinct
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     spans = distributions(settings.space)
     metrics, modes = (["score", "latency_ms"], ["max", "min"]) if settings.latency else ("score", "max")
@@ -189,7 +191,8 @@ def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:
     asha = ASHAScheduler(
         time_attr="percent", metric="score", mode="max", max_t=100, grace_period=GRACE, reduction_factor=KEEP
     )
-    return {"search_alg": search, "scheduler": asha}
+    known = [trial.values for trial in journal.in_state(*ENDED)]
+    return {"search_alg": Distinct(search, known), "scheduler": asha}
 
 
 def _known(trial: Trial, spans: Any, latency: bool) -> Any:
