@@ -152,7 +152,7 @@ def _fit(
             verbose=0,
             callbacks=[Follower(settings, journal, deadline, show)],
             failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=1 if settings.pbt else None),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=4 if settings.pbt else None),
         ),
     )
     try:
