@@ -54,7 +54,7 @@ format: $(READY)  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 ##@ Measure
-.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-gpu bench-serving bench-knee load
+.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-tune bench-gpu bench-serving bench-knee load
 conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=host:port] [MODEL=...]
 	@test -n "$(URL)" || { echo "error: say URL=http://host:port" >&2; exit 2; }
 	$(BIN)/python -m tests.conformance $(URL) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
@@ -74,6 +74,10 @@ bench-loader: $(READY)  ## an epoch of the loader against decoding alone
 
 bench-train: $(READY)  ## the platform against a plain script, two processes against two trainings
 	$(BIN)/python -m benchmarks.train
+
+bench-tune: $(READY)  ## a sweep against the same trainings as bare subprocesses; what ASHA saves
+	$(BIN)/python -m benchmarks.tune
+	$(BIN)/python -m benchmarks.tune --asha
 
 bench-gpu: $(READY)  ## on a GPU: images a second, how busy it is, time to accuracy, against two plain scripts
 	$(BIN)/python -m benchmarks.gpu

@@ -46,6 +46,8 @@ class Sweep(Config):
     """GPUs of a trial; a share of one is possible. None: one where there is any."""
     pbt: bool = False
     """Population-based training instead of ASHA and TPE."""
+    stop_early: bool = True
+    """ASHA ends trials that others leave behind; without it each is trained to its end."""
     latency: bool = False
     """Search for a low latency as well as for a high score."""
     tracking: Tracking | None = None

@@ -64,7 +64,7 @@ def same_sweep(settings: Sweep, folder: Path) -> None:
     wrong = before.space.differences(settings.space)
     ours, theirs = (dict(flat(one.base().model_dump(mode="json"))) for one in (before, settings))
     wrong += [f"{key} was {ours[key]!r} and is {theirs.get(key)!r}" for key in ours if ours[key] != theirs.get(key)]
-    for name in ("workload", "dataset", "pbt", "latency"):
+    for name in ("workload", "dataset", "pbt", "stop_early", "latency"):
         if getattr(before, name) != getattr(settings, name):
             wrong.append(f"{name} was {getattr(before, name)!r} and is {getattr(settings, name)!r}")
     if wrong:
@@ -192,7 +192,7 @@ def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:
         time_attr="percent", metric="score", mode="max", max_t=100, grace_period=GRACE, reduction_factor=KEEP
     )
     known = [trial.values for trial in journal.in_state(*ENDED)]
-    return {"search_alg": Distinct(search, known), "scheduler": asha}
+    return {"search_alg": Distinct(search, known), "scheduler": asha if settings.stop_early else None}
 
 
 def _known(trial: Trial, spans: Any, latency: bool) -> Any:
