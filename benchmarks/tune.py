@@ -98,6 +98,7 @@ def overhead(folder: Path, rounds: int, trials: int, images: int) -> bool:
         for name, run, found in (("bare", bare, theirs), ("swept", swept, ours)):
             place = f"{name}{number}"
             found.append(run(folder, place, settings(folder, place, images, space, trials, False)))
+            print(f"{place}: {found[-1]:.1f} s", file=sys.stderr, flush=True)
     ratios = [plain / mine for plain, mine in zip(theirs, ours, strict=True)]
     ratio = statistics.median(ratios)
     print(f"{rounds} rounds of {trials} trials of {images} images at 32 px, {CORES} at once")

@@ -50,7 +50,7 @@ def sweep(
             with _tracked(settings, folder) as parent, engine(folder) as has:
                 _fit(settings, folder, journal, _resources(settings, has), parent, ends, show)
         interrupt(journal, journal.in_state("running"))
-        Tidy(settings).tidy(journal)
+        Tidy(settings).sweep_up(folder, journal)
         found = conclude(settings, folder, journal)
     _refuse_nothing(found, settings, folder, ends)
     return found

@@ -9,6 +9,9 @@ from components.train.train import working_folder
 from core.errors import UserError
 from core.files import locked
 from tuning.records import Journal, Sweep, Trial
+from tuning.training import JOB, TrialJob
+from workloads.configuration import RunConfig
+from workloads.contract import load
 
 
 class Tidy:
@@ -25,14 +28,35 @@ class Tidy:
         reason. A training that is not quite over is passed by, the next call finds it.
         """
         for trial in self._unneeded(journal):
-            folder = working_folder(
-                Path(self._sweep.work), Path(self._sweep.dataset), self._sweep.with_values(trial.values)
-            )
-            if folder.exists():
-                with contextlib.suppress(UserError), locked(folder / "lock", "the training is not over"):
-                    shutil.rmtree(folder)
-                    self._done.add(trial.number)
+            if _remove(self._work(self._sweep.with_values(trial.values))):
+                self._done.add(trial.number)
+
+    def sweep_up(self, folder: Path, journal: Journal) -> None:
+        """When the sweep in `folder` is over: remove the checkpoints of all its trainings that are not to be kept.
+
+        A population leaves more trainings than trials: one for each change of values.
+        """
+        finished = sorted(journal.in_state("finished"), key=lambda one: -(one.score or 0.0))
+        kept = [*finished[:1], *journal.in_state("failed", "interrupted")]
+        needed = {self._work(self._sweep.with_values(trial.values)) for trial in kept}
+        for file in folder.glob(f"trainings/*/{JOB}"):
+            work = self._work(load(self._sweep.workload).configuration(TrialJob.from_file(file).config))
+            if work not in needed:
+                _remove(work)
+
+    def _work(self, config: RunConfig) -> Path:
+        return working_folder(Path(self._sweep.work), Path(self._sweep.dataset), config)
 
     def _unneeded(self, journal: Journal) -> Iterator[Trial]:
         finished = sorted(journal.in_state("finished"), key=lambda one: -(one.score or 0.0))
         yield from (one for one in (*finished[1:], *journal.in_state("stopped")) if one.number not in self._done)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a training's working folder; false when it is in use."""
+    if not folder.exists():
+        return True
+    with contextlib.suppress(UserError), locked(folder / "lock", "the training is not over"):
+        shutil.rmtree(folder)
+        return True
+    return False
