@@ -101,7 +101,7 @@ lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
 	  pyproject.toml --group services -c requirements.lock -o images/services.lock
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
-	  pyproject.toml --group train --group pipeline --group serve -c requirements.lock -o images/train.lock
+	  pyproject.toml --group train --group pipeline --group serve --group tune -c requirements.lock -o images/train.lock
 
 images:  ## build the images with Docker, or with BUILDER=podman
 	for role in serve services train; do \

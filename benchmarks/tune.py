@@ -52,7 +52,7 @@ def settings(folder: Path, name: str, images: int, space: Space, trials: int, st
         trials=trials,
         seed=seed,
         stop_early=stop_early,
-        tracking=Tracking(uri=f"sqlite:///{folder / name}.db", experiment="bench", run=name),
+        tracking=Tracking(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="bench", run=name),
     )
 
 
@@ -80,7 +80,8 @@ def bare(folder: Path, name: str, one: Sweep) -> float:
         )
         (place / "job.json").write_text(job.model_dump_json())
         words = [sys.executable, "-m", "tuning.training", str(place / "job.json")]
-        subprocess.run(words, check=True, env=environment, stderr=subprocess.DEVNULL)
+        with (place / "log.txt").open("w") as log:
+            subprocess.run(words, check=True, env=environment, stderr=log)
 
     began = time.monotonic()
     with ThreadPoolExecutor(CORES) as pool:
@@ -92,7 +93,7 @@ def overhead(folder: Path, rounds: int, trials: int, images: int) -> bool:
     """Print the ratio; whether it meets its bar."""
     space = Space(keys={"train.seed": Choice(options=tuple(range(trials)))})
     first = settings(folder, "warm", images // 10, Space(keys={"train.seed": Choice(options=(0, 1))}), 1, False)
-    bare(folder, "warm", first)  # decodes the images and fills the file cache
+    bare(folder, "warm", first)  # makes MLflow's database, fills the file cache
     ours, theirs = [], []
     for number in range(rounds):
         for name, run, found in (("bare", bare, theirs), ("swept", swept, ours)):

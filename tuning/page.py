@@ -67,7 +67,8 @@ def page(sweep: Sweep, found: SweepResult) -> str:
         lines=parallel(sweep, scored),
         curves=curves(scored),
         dots=dots(found),
-        scores=limits([trial.score or 0.0 for trial in scored]),
+        scores=limits([trial.score or 0.0 for trial in _measured(found)]),
+        learned=limits([score for trial in scored for _, score in trial.curve]),
         latencies=limits([trial.latency_ms or 0.0 for trial in _measured(found)]),
         counts={
             state: sum(t.state == state for t in found.trials) for state in sorted({t.state for t in found.trials})
@@ -122,7 +123,7 @@ def dots(found: SweepResult) -> list[Dot]:
     """Every finished trial whose latency is known: x by latency, y by score."""
     trials = _measured(found)
     slow, fast = limits([trial.latency_ms or 0.0 for trial in trials])
-    low, high = limits([trial.score or 0.0 for trial in found.trials if trial.score is not None])
+    low, high = limits([trial.score or 0.0 for trial in trials])
     return [
         Dot(
             number=trial.number,
