@@ -47,7 +47,8 @@ def sweep(
         journal = Journal(folder)
         interrupt(journal, journal.in_state("running"))
         if settings.trials > len(journal.in_state(*ENDED)):
-            with _tracked(settings, folder) as parent, engine(folder) as has:
+            with _tracked(settings, folder) as tracker, engine(folder) as has:
+                parent = tracker.run_id() if tracker else ""  # MLflow and Ray start side by side
                 _fit(settings, folder, journal, _resources(settings, has), parent, ends, show)
         interrupt(journal, journal.in_state("running"))
         Tidy(settings).sweep_up(folder, journal)
@@ -89,10 +90,10 @@ def conclude(settings: Sweep, folder: Path, journal: Journal) -> SweepResult:
 
 
 @contextlib.contextmanager
-def _tracked(settings: Sweep, folder: Path) -> Iterator[str]:
-    """The sweep's own MLflow run for the block, by its id; none when nothing is tracked."""
+def _tracked(settings: Sweep, folder: Path) -> Iterator[Tracker | None]:
+    """The sweep's own MLflow run for the block; none when nothing is tracked."""
     if settings.tracking is None:
-        yield ""
+        yield None
         return
     params = {"trials": settings.trials, "seed": settings.seed, "pbt": settings.pbt, "latency": settings.latency}
     space = {f"space.{key}": span.model_dump_json() for key, span in settings.space.keys.items()}
@@ -101,7 +102,7 @@ def _tracked(settings: Sweep, folder: Path) -> Iterator[str]:
     )
     status = "FAILED"
     try:
-        yield tracker.run_id()
+        yield tracker
         status = "FINISHED"
     finally:
         tracker.finish(status)
@@ -235,8 +236,9 @@ def _refuse_nothing(found: SweepResult, settings: Sweep, folder: Path, ends: flo
     if failed and len(failed) == len(found.trials):
         raise UserError(f"all {len(failed)} trials failed; trial {failed[0].number}: {failed[0].reason}")
     far = max((trial.percent for trial in found.trials), default=0.0)
+    what = "the budget ended" if ends else "the sweep was interrupted"
     raise UserError(
-        f"the budget ended before a single trial did: the furthest had done {far:.0f} % of its training. Go on with "
+        f"{what} before a single trial came to its end: the furthest had done {far:.0f} % of its training. Go on with "
         f"`titrate tune {settings.workload} --resume {folder.name}`, with a larger --budget, "
         "or try shorter trainings (--set train.images=...)"
     )
