@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 from components.train.tracking import Tracker, flat
 from core.errors import UserError
@@ -19,14 +18,10 @@ from tuning.engine import engine
 from tuning.page import page
 from tuning.records import ENDED, SWEEP, Journal, Sweep, Trial, interrupt
 from tuning.result import SweepResult, result, with_importance
-from tuning.space import distributions, domains
+from tuning.search import population, tpe
+from tuning.space import domains
 from tuning.tidy import Tidy
 
-GRACE, KEEP = 12, 3
-"""ASHA's first look, percent of a training, and of how many trials one goes on at each look (Li et al. 2020): looks at
-12 and 36 percent."""
-INTERVAL = 20
-"""Percent of a training between two exchanges of the population."""
 RESERVE, RESERVE_SECONDS = 0.08, 8.0
 """How much of the budget is kept for ending trials and writing the result: a share, at most so many seconds."""
 BEST, RESULT, PAGE = "best.json", "result.json", "report.html"
@@ -137,7 +132,7 @@ def _fit(
     trainable = tune.with_parameters(
         TrialRun, sweep=settings, folder=str(folder), parent=parent, deadline=deadline, gpus=resources["GPU"]
     )
-    searcher = _population(settings, journal) if settings.pbt else _tpe(settings, journal)
+    searcher = population(settings, journal) if settings.pbt else tpe(settings, journal)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {name.lower(): amount for name, amount in resources.items()}),
         param_space=domains(settings.space) if settings.pbt else None,
@@ -160,72 +155,6 @@ def _fit(
         tuner.fit()
     finally:
         shutil.rmtree(folder / "ray", ignore_errors=True)  # what Tuner.restore would read
-
-
-def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:
-    """TPE, told of what is known, and ASHA."""
-    import optuna
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    from tuning.distinct import Distinct
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spans = distributions(settings.space)
-    metrics, modes = (["score", "latency_ms"], ["max", "min"]) if settings.latency else ("score", "max")
-    storage = optuna.storages.InMemoryStorage()
-    directions: list[Literal["minimize", "maximize"]] = ["maximize", "minimize"] if settings.latency else ["maximize"]
-    study = optuna.create_study(storage=storage, study_name="optuna", directions=directions)
-    for trial in journal.in_state(*ENDED):
-        study.add_trial(_known(trial, spans, settings.latency))
-    # Another seed for each resumption: the same would propose the first trials again.
-    sampler = optuna.samplers.TPESampler(seed=settings.seed + 7919 * len(journal.trials))
-    search = OptunaSearch(
-        spans,
-        metric=metrics,
-        mode=modes,
-        points_to_evaluate=[trial.values for trial in journal.in_state("interrupted")],
-        sampler=sampler,
-        study_name="optuna",
-        storage=storage,
-    )
-    asha = ASHAScheduler(
-        time_attr="percent", metric="score", mode="max", max_t=100, grace_period=GRACE, reduction_factor=KEEP
-    )
-    known = [trial.values for trial in journal.in_state(*ENDED)]
-    return {"search_alg": Distinct(search, known), "scheduler": asha if settings.stop_early else None}
-
-
-def _known(trial: Trial, spans: Any, latency: bool) -> Any:
-    """A trial that has ended, for Optuna."""
-    import optuna
-
-    wanted = [trial.score, trial.latency_ms] if latency else [trial.score]
-    values = [value for value in wanted if value is not None]
-    good = trial.state != "failed" and len(values) == len(wanted)
-    state = optuna.trial.TrialState.COMPLETE if good else optuna.trial.TrialState.FAIL
-    return optuna.trial.create_trial(
-        state=state, params=trial.values, distributions=spans, values=values if good else None
-    )
-
-
-def _population(settings: Sweep, journal: Journal) -> dict[str, Any]:
-    """Random values at first, which the population then changes."""
-    from ray.tune.schedulers import PopulationBasedTraining
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    first = BasicVariantGenerator(
-        points_to_evaluate=[trial.values for trial in journal.in_state("interrupted")],
-        random_state=settings.seed + len(journal.trials),
-    )
-    pbt = PopulationBasedTraining(
-        time_attr="percent",
-        metric="score",
-        mode="max",
-        perturbation_interval=INTERVAL,
-        hyperparam_mutations=domains(settings.space, midway=True),
-    )
-    return {"search_alg": first, "scheduler": pbt}
 
 
 def _refuse_nothing(found: SweepResult, settings: Sweep, folder: Path, ends: float) -> None:
