@@ -56,7 +56,7 @@ format: $(READY)  ## put the code into the one format
 	$(BIN)/ruff check --fix .
 
 ##@ Measure
-.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-gpu bench-serving bench-knee load
+.PHONY: conformance bench-rollout bench-drift bench-decode bench-loader bench-train bench-tune bench-gpu bench-serving bench-knee load
 conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=host:port] [MODEL=...]
 	@test -n "$(URL)" || { echo "error: say URL=http://host:port" >&2; exit 2; }
 	$(BIN)/python -m tests.conformance $(URL) $(if $(GRPC),--grpc $(GRPC)) $(if $(MODEL),--model $(MODEL))
@@ -76,6 +76,10 @@ bench-loader: $(READY)  ## an epoch of the loader against decoding alone
 
 bench-train: $(READY)  ## the platform against a plain script, two processes against two trainings
 	$(BIN)/python -m benchmarks.train
+
+bench-tune: $(READY)  ## a sweep against the same trainings as bare subprocesses; what ASHA saves
+	$(BIN)/python -m benchmarks.tune
+	$(BIN)/python -m benchmarks.tune --asha
 
 bench-gpu: $(READY)  ## on a GPU: images a second, how busy it is, time to accuracy, against two plain scripts
 	$(BIN)/python -m benchmarks.gpu
@@ -99,7 +103,7 @@ lock: $(READY)  ## compile requirements.lock from pyproject.toml again
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
 	  pyproject.toml --group services -c requirements.lock -o images/services.lock
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_36 --python-version 3.11 \
-	  pyproject.toml --group train --group pipeline --group serve -c requirements.lock -o images/train.lock
+	  pyproject.toml --group train --group pipeline --group serve --group tune -c requirements.lock -o images/train.lock
 
 images:  ## build the images with Docker, or with BUILDER=podman
 	for role in $(ROLES); do \

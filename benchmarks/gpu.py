@@ -22,8 +22,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.train import dataset, write_arrays
-from components.train.checkpoint import CHECKPOINT
-from components.train.job import CURVES, MODEL, Curves, TrainResult
+from components.train.job import CHECKPOINT, CURVES, MODEL, Curves, TrainResult
 from components.train.train import key, train
 from core.errors import TemporaryError
 from core.files import sha256_file

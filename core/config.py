@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,6 +36,32 @@ class Config(BaseModel):
         except OSError as error:
             raise UserError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from error
         return cls.from_json(text, str(path))
+
+
+C = TypeVar("C", bound=Config)
+
+
+def with_values(base: C, values: Mapping[str, Any], origin: str) -> C:
+    """`base` with `values` put in under dotted keys such as `train.lr`.
+
+    Raises UserError for an unknown key, with the nearest, and for a value that cannot be, naming `origin`.
+    """
+    content = base.model_dump(mode="json")
+    for key, value in values.items():
+        _put(content, key, value)
+    return type(base).from_json(json.dumps(content), origin)
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> None:
+    *folders, last = key.split(".")
+    place = content
+    for name in folders:
+        if not isinstance(place.get(name), dict):
+            raise UserError(f"unknown key {key!r}; {nearest(name, place)}")
+        place = place[name]
+    if last not in place:
+        raise UserError(f"unknown key {key!r}; {nearest(last, place)}")
+    place[last] = value
 
 
 def canonical_json(value: Any) -> str:

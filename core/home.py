@@ -38,6 +38,11 @@ class Home:
         return self.root / "runs"
 
     @property
+    def sweeps(self) -> Path:
+        """One folder a sweep: what it searches, its trials, its result."""
+        return self.root / "sweeps"
+
+    @property
     def work(self) -> Path:
         """Unfinished work that a repeated command continues: checkpoints, drafts."""
         return self.root / "work"

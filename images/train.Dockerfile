@@ -1,4 +1,4 @@
-# The steps of the pipelines and training: KFP's executor, torch, MLflow, and the Triton that measures what was exported. Carries no Ray.
+# The steps of the pipelines and training: KFP's executor, torch, MLflow, Ray Tune, and the Triton that measures what was exported.
 FROM debian:12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends python3.11-venv
 COPY images/train.lock /opt/train.lock
@@ -11,6 +11,7 @@ COPY core /opt/titrate/core
 COPY workloads /opt/titrate/workloads
 COPY serving /opt/titrate/serving
 COPY components /opt/titrate/components
+COPY tuning /opt/titrate/tuning
 ENV PATH=/opt/venv/bin:/usr/bin:/bin PYTHONPATH=/opt/titrate PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/titrate
 USER 10001:10001

@@ -13,6 +13,7 @@ from titrate.commands.loop import add_retrain, labels, loop
 from titrate.commands.pipeline import pipeline
 from titrate.commands.rollout import add_rollback, rollout
 from titrate.commands.stack import stack
+from titrate.commands.tune import tune
 
 
 @click.group(cls=Titrate, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,6 +30,7 @@ main.add_command(loop)
 main.add_command(pipeline)
 main.add_command(stack)
 main.add_command(rollout)
+main.add_command(tune)
 add_rollback(main)
 add_retrain(main)
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import yaml
 
-from core.config import Config
+from core.config import C, with_values
 from core.errors import UserError, nearest
+from workloads.configuration import RunConfig
 from workloads.contract import load
 
 
-def configuration(workload: str, recipe: str | None, file: str | None, changes: tuple[str, ...]) -> Config:
+def configuration(workload: str, recipe: str | None, file: str | None, changes: tuple[str, ...]) -> RunConfig:
     """The configuration to run; raises UserError that names the nearest recipe or key."""
     recipes = load(workload).recipes.recipes()
     if recipe and file:
@@ -23,30 +24,13 @@ def configuration(workload: str, recipe: str | None, file: str | None, changes: 
     return changed(base, changes) if changes else base
 
 
-def changed(base: Config, changes: tuple[str, ...]) -> Config:
+def changed(base: C, changes: tuple[str, ...]) -> C:
     """`base` with values such as `train.epochs=5` (YAML scalars) put in; raises UserError for an unknown key."""
-    values = base.model_dump(mode="json")
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise UserError(f"--set {change!r}: write KEY=VALUE, for example train.epochs=5")
-        _put(values, key, yaml.safe_load(text))
-    return type(base).from_json(_dump(values), "--set")
+    return with_values(base, dict(_pair(change) for change in changes), "--set")
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *folders, last = key.split(".")
-    place = values
-    for name in folders:
-        if not isinstance(place.get(name), dict):
-            raise UserError(f"unknown key {key!r}; {nearest(name, place)}")
-        place = place[name]
-    if last not in place:
-        raise UserError(f"unknown key {key!r}; {nearest(last, place)}")
-    place[last] = value
-
-
-def _dump(values: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(values)
+def _pair(change: str) -> tuple[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UserError(f"--set {change!r}: write KEY=VALUE, for example train.epochs=5")
+    return key, yaml.safe_load(text)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from titrate.rollouts.control import Row
     from titrate.run import RunRecord
     from titrate.stack.state import ServiceStatus
+    from tuning.result import SweepResult
 
 WIDTH = 140
 
@@ -214,3 +215,19 @@ def kubeflow_runs(found: "Sequence[RunStatus]") -> str:
     """`titrate pipeline status`."""
     rows = [(run.id, run.name, run.state.lower(), f"{run.created:%F %T}" if run.created else "-") for run in found]
     return render(("run", "name", "state", "created"), rows, "no runs")
+
+
+def sweep_table(found: "SweepResult") -> str:
+    """`titrate tune` and `titrate tune show`."""
+    from titrate.sweep_display import COLUMNS, row
+
+    trials = sorted(found.trials, key=lambda trial: (trial.score is None, -(trial.score or 0.0)))
+    marks = dict.fromkeys(found.front, "front") | {found.best: "best"}
+    rows = [(marks.get(trial.number, ""), *row(trial)) for trial in trials]
+    table = render(("", *COLUMNS), rows, "no trials yet")
+    if found.best is None:
+        return table
+    mattered = ", ".join(f"{key} {share:.0%}" for key, share in list(found.importance.items())[:3])
+    end = [f"mattered  {mattered}"] if mattered else []
+    end += [f"report    {found.report}", f"best      titrate run {found.workload} --data DIR --config {found.config}"]
+    return "\n".join([table, "", *end])

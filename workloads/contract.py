@@ -1,4 +1,4 @@
-"""What a workload is: eight modules in one folder of `workloads/`, found by the folder's name.
+"""What a workload is: nine modules in one folder of `workloads/`, found by the folder's name.
 
 The steps of a run (components/) know a workload only through this file, so a further workload is one further folder.
 Its modules are imported when they are used: reading a recipe does not start torch.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from core.errors import UserError, nearest
 from workloads.configuration import RunConfig
+from workloads.space import Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,13 @@ class Recipes(Protocol):
 
     def recipes(self) -> dict[str, Callable[[], RunConfig]]:
         """Every recipe by its name, the default first."""
+
+
+class SearchSpace(Protocol):
+    """`space.py`: what a sweep tries."""
+
+    def space(self, config: Any) -> Space:
+        """The values worth trying around a run configuration; plain data."""
 
 
 class Preprocess(Protocol):
@@ -179,6 +187,11 @@ class Workload:
     def recipes(self) -> Recipes:
         """Run configurations."""
         return cast(Recipes, self._module("recipes"))
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What a sweep tries."""
+        return cast(SearchSpace, self._module("space"))
 
     @cached_property
     def data(self) -> Any:

@@ -18,8 +18,6 @@ from core.config import Config
 from core.errors import PermanentError
 from core.files import write_atomic
 
-CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-
 
 class State(Config):
     """Where a training is, besides its tensors; everything random follows from the seed and `step`."""

@@ -6,6 +6,8 @@ from core.config import Config
 
 MODEL, CONFIG, CURVES, RESULT = "model.safetensors", "config.json", "curves.json", "train.json"
 """The files of a finished training."""
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+"""The files of an unfinished one, in its working folder: everything, and the weights of the best epoch."""
 
 
 class Tracking(Config):
@@ -16,6 +18,17 @@ class Tracking(Config):
     experiment: str
     run: str
     """Name of the run: the pipeline's run id."""
+    parent: str = ""
+    """Id of the MLflow run that this one belongs to: a sweep's."""
+
+
+class Watch(Config):
+    """Who follows a training from outside, a sweep, is told of each epoch."""
+
+    file: str
+    """Gets an EpochReport as a JSON line after each epoch; an attempt that starts again repeats epochs."""
+    checkpoints: bool = False
+    """A checkpoint after each epoch, for others to go on from."""
 
 
 class Job(Config):
@@ -38,6 +51,7 @@ class Job(Config):
     environment: str
     """Digest of what was installed there."""
     tracking: Tracking | None = None
+    watch: Watch | None = None
 
     @property
     def folder(self) -> Path:
@@ -65,6 +79,21 @@ class EpochRow(Config):
     validation: dict[str, float]
     """Means over the rows that select; `score` decides which epoch is kept. Empty when there are none."""
     seconds: float
+
+
+class EpochReport(Config):
+    """What a watched training says of itself after an epoch."""
+
+    epoch: int
+    """Epochs done."""
+    epochs: int
+    """Of the whole training."""
+    score: float | None
+    """The best so far, which is what the training would leave now."""
+    latency_ms: float | None
+    """Of the network (components/train/watch.py); none when no row selects."""
+    network: str
+    """Names its layers and its input: equal for networks that differ in weights alone."""
 
 
 class Curves(Config):

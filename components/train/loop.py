@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from components.train import checkpoint
-from components.train.checkpoint import BEST, CHECKPOINT, State
+from components.train.checkpoint import State
 from components.train.feed import feed
-from components.train.job import Curves, EpochRow, Job, StepRow
+from components.train.job import BEST, CHECKPOINT, Curves, EpochRow, Job, StepRow
 from components.train.processes import Interruption, Team, settle, uses_bf16
 from components.train.tracking import Tracker
+from components.train.watch import Watcher
 from core.dataset import Dataset
 from core.errors import TemporaryError, UserError
 from core.objects import Store
@@ -90,6 +91,7 @@ class Training:
         self.best_weights: dict[str, Tensor] = {}
         self.parallel = team.parallel(self._compiled(), whole=self.config.train.accumulate == 1)
         self.bf16 = uses_bf16(self.config.train.precision, team.device)
+        self.watcher = Watcher(job.watch) if job.watch and team.leads else None
 
     def run(self) -> State:
         """Train to the end and return the final state; raises UserError when the loss is lost, TemporaryError when
@@ -100,6 +102,7 @@ class Training:
         self.looked = self.step
         self.progress = Progress("train", self.plan.total)
         self.progress.resume_at(self.step)
+        self._tell()
         for epoch in range(self.step // self.plan.steps, self.plan.epochs):
             self.parallel.train()
             batches = self.source.training(epoch, self.step % self.plan.steps, self.team.rank, self.team.world)
@@ -166,8 +169,16 @@ class Training:
             self.best_epoch, self.best_score = epoch, score
             if self.team.leads:
                 self.best_weights = {name: t.detach().clone() for name, t in self.network.state_dict().items()}
-        if epoch + 1 == self.plan.epochs or time.monotonic() > self.next_save:
+        each = self.job.watch is not None and self.job.watch.checkpoints
+        if each or epoch + 1 == self.plan.epochs or time.monotonic() > self.next_save:
             self._save()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say to who watches what the epochs so far have given."""
+        if self.watcher and self.epoch_rows:
+            example = next(iter(self.source.selection(0, 1)), (None, None))[0]
+            self.watcher.tell(len(self.epoch_rows), self.plan.epochs, self.best_score, self.network, example)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:

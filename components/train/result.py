@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from components.train.checkpoint import BEST, State
-from components.train.job import CONFIG, CURVES, MODEL, RESULT, TrainResult
+from components.train.checkpoint import State
+from components.train.job import BEST, CONFIG, CURVES, MODEL, RESULT, TrainResult
 from components.train.loop import Training
 from core.files import new_folder, write_atomic
 

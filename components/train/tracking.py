@@ -19,7 +19,7 @@ from components.train.job import Job, Tracking
 from core.config import canonical_json
 from core.dataset import DatasetInfo
 from core.errors import TemporaryError
-from core.files import sha256_bytes
+from core.files import sha256_bytes, write_atomic
 from core.process import die_with_parent
 
 if TYPE_CHECKING:
@@ -61,11 +61,22 @@ class Tracker:
             "seed": str(config["train"]["seed"]),
             "workload": job.workload,
         }
-        return cls(job.tracking, job.folder, dict(_flat(config)), tags)
+        if job.tracking.parent:
+            tags["mlflow.parentRunId"] = job.tracking.parent
+        return cls(job.tracking, job.folder, dict(flat(config)), tags)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Log values of one step."""
         self._send({"step": step, "time": int(time.time() * 1000), "values": values})
+
+    def run_id(self) -> str:
+        """The id of the run, once MLflow has made it; raises TemporaryError when it does not in time."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while not self._run_file.exists():
+            if time.monotonic() > ends or self._process.poll() is not None:
+                raise TemporaryError("MLflow could not start the run (see above); run the command again")
+            time.sleep(0.05)
+        return self._run_file.read_text()
 
     def finish(self, status: str) -> str:
         """End the MLflow run with FINISHED, FAILED or KILLED and return its id.
@@ -121,14 +132,15 @@ def _run(client: "MlflowClient", start: dict[str, Any]) -> str:
     params = [Param(name, str(value)) for name, value in start["params"].items()]
     tags = [RunTag(name, value) for name, value in start["tags"].items()]
     client.log_batch(run.info.run_id, params=params, tags=tags)
-    file.write_text(run.info.run_id)
+    write_atomic(file, run.info.run_id)
     return str(run.info.run_id)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of a configuration by its dotted key."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

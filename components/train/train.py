@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from components.train.job import RESULT, Job, Tracking, TrainResult
+from components.train.job import RESULT, Job, Tracking, TrainResult, Watch
 from core import errors
 from core.config import canonical_json
 from core.dataset import Dataset
@@ -42,13 +42,14 @@ def train(
     out: Path,
     tracking: Tracking | None = None,
     nproc: int | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train in `nproc` processes (default: one a GPU, or one a core as far as the batch feeds them) into `out`.
 
     `work` keeps checkpoints, decoded images and what a repeated call goes on from. Raises UserError when the loss is
     lost or weights are missing, TemporaryError when the training was interrupted.
     """
-    folder = work / "train" / key(dataset, config)
+    folder = working_folder(work, dataset, config)
     with locked(folder / "lock", "this very training is already running"):
         job = Job(
             config=config.model_dump_json(),
@@ -61,11 +62,17 @@ def train(
             code=code_version(),
             environment=environment_digest(),
             tracking=tracking,
+            watch=watch,
         )
         write_atomic(folder / "job.json", job.model_dump_json(indent=2))
         rows = sum(sample.split == "train" for sample in Dataset.read(dataset).samples)
         launch(folder / "job.json", processes(nproc, config.train.batch_of(rows)))
     return TrainResult.from_file(out / RESULT)
+
+
+def working_folder(work: Path, dataset: Path, config: RunConfig) -> Path:
+    """What an interrupted training goes on from lies here."""
+    return work / "train" / key(dataset, config)
 
 
 def key(dataset: Path, config: RunConfig) -> str:

@@ -9,6 +9,7 @@ from workloads.contract import load, workloads
 
 PROTOCOLS = {
     "recipes": contract.Recipes,
+    "space": contract.SearchSpace,
     "preprocess": contract.Preprocess,
     "features": contract.Features,
     "loader": contract.Loader,

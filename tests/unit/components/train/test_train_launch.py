@@ -13,8 +13,7 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from components.train.checkpoint import CHECKPOINT
-from components.train.job import CONFIG, CURVES, MODEL, Curves, Tracking, TrainResult
+from components.train.job import CHECKPOINT, CONFIG, CURVES, MODEL, Curves, Tracking, TrainResult
 from components.train.train import key, processes, train
 from core.errors import TemporaryError, UserError
 from core.files import locked

@@ -6,8 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from components.train.checkpoint import BEST, CHECKPOINT
-from components.train.job import CURVES, Curves
+from components.train.job import BEST, CHECKPOINT, CURVES, Curves
 from components.train.loop import Plan, sgd
 from components.train.train import train
 from core.errors import PermanentError, TemporaryError, UserError
