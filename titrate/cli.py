@@ -51,7 +51,7 @@ def demo(fault: str) -> None:
 @click.option("--data", required=True, metavar="DIR", help="Folder of class folders, or a CSV or JSONL manifest.")
 @click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first).")
 @click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.epochs=5.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000.")
 @click.option("--nproc", type=click.IntRange(1), help="Training processes (default: one per core or GPU).")
 def run(workload: str, data: str, recipe: str | None, config: str | None, changes: tuple[str, ...], nproc: int) -> None:
     """Run the pipeline of WORKLOAD on your data: the same command continues what was interrupted."""
@@ -62,6 +62,24 @@ def run(workload: str, data: str, recipe: str | None, config: str | None, change
     record = start(home(), workload, Path(data), configuration(workload, recipe, config, changes), nproc)
     click.echo(f"report   {record.report}")
     click.echo(settle(home(), record.release or ""))
+
+
+@command(main, "train")
+@click.argument("workload")
+@click.option("--data", required=True, metavar="DIR", help="Folder of class folders, or a CSV or JSONL manifest.")
+@click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first).")
+@click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000.")
+@click.option("--nproc", type=click.IntRange(1), help="Training processes (default: one per core or GPU).")
+def train(
+    workload: str, data: str, recipe: str | None, config: str | None, changes: tuple[str, ...], nproc: int | None
+) -> None:
+    """Train WORKLOAD on your data and stop there; the same command continues what was interrupted."""
+    from titrate.train import Asked, told
+    from titrate.train import train as start
+
+    asked = Asked(workload=workload, data=data, recipe=recipe, config=config, changes=changes, nproc=nproc)
+    click.echo(told(start(home(), asked)))
 
 
 @command(main, "runs")

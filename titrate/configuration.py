@@ -25,12 +25,12 @@ def configuration(workload: str, recipe: str | None, file: str | None, changes: 
 
 
 def changed(base: C, changes: tuple[str, ...]) -> C:
-    """`base` with values such as `train.epochs=5` (YAML scalars) put in; raises UserError for an unknown key."""
+    """`base` with values such as `train.images=5000` (YAML scalars) put in; raises UserError for an unknown key."""
     return with_values(base, dict(_pair(change) for change in changes), "--set")
 
 
 def _pair(change: str) -> tuple[str, Any]:
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set {change!r}: write KEY=VALUE, for example train.epochs=5")
+        raise UserError(f"--set {change!r}: write KEY=VALUE, for example train.images=5000")
     return key, yaml.safe_load(text)

@@ -39,7 +39,7 @@ def compile_graph(workload: str, output: str, platform_file: str | None, recipe:
 @platform_option
 @click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first).")
 @click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.epochs=5.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000.")
 @click.option("--name", metavar="NAME", help="Of the run (default: the workload's).")
 @click.option("--cron", metavar="EXPRESSION", help="Again and again; six fields, seconds first: '0 0 2 * * 0'.")
 @click.option("--wait", is_flag=True, help="Until it has ended; the exit code is the run's.")
