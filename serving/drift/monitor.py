@@ -115,17 +115,22 @@ class Watched(NamedTuple):
         """float64 [n, columns]: image statistics and the embedding's principal directions."""
         return _rows(values, self.statistics, self.middle, self.axes)
 
+    def beyond(self, values: Values, predictions: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(usable, beyond) of every event and every limit but the labelled answers', bool [n, limits] each."""
+        rows = self.rows(values)
+        seen, over = np.isfinite(rows)[:, self.marks.column], self.marks.hits(rows)
+        whole = np.isfinite(values).all(axis=1)
+        p_values = np.ones(len(values))
+        p_values[whole] = self.outliers.p_values(values[whole])
+        known, answers = predictions != UNKNOWN, predictions[:, None] == np.array(self.classes, np.int64)
+        usable = [seen, *[whole[:, None]] * len(OUTLIERS), *[known[:, None]] * (2 * len(self.classes))]
+        far = p_values[:, None] <= np.array(OUTLIERS)
+        return np.hstack(usable), np.hstack([over, far, answers, known[:, None] & ~answers])
+
     def hits(self, values: Values, predictions: Classes) -> tuple[Values, Values]:
         """(usable events, events beyond) of every limit but the labelled answers', float64 [limits] each."""
-        rows = self.rows(values)
-        seen = np.isfinite(rows).sum(axis=0).astype(float)[self.marks.column]
-        beyond = self.marks.hits(rows).sum(axis=0).astype(float)
-        whole = np.isfinite(values).all(axis=1)
-        far = np.array([(self.outliers.p_values(values[whole]) <= level).sum() for level in OUTLIERS], float)
-        known = predictions[predictions != UNKNOWN]
-        answers = np.bincount(known, minlength=len(self.labels)).astype(float)[list(self.classes)]
-        n = np.concatenate([seen, np.full(len(far), float(whole.sum())), np.full(2 * len(answers), float(len(known)))])
-        return n, np.concatenate([beyond, far, answers, len(known) - answers])
+        usable, beyond = self.beyond(values, predictions)
+        return usable.sum(axis=0).astype(float), beyond.sum(axis=0).astype(float)
 
     def names(self) -> list[str]:
         """Of every limit that `hits` counts, in its order."""
@@ -207,15 +212,18 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     """The parts of the limits, and the monitor over them; each part has the same weight.
 
     The share of events beyond the j-th order statistic of n is bounded as if j + 1 of n had been counted beyond a
-    fixed mark: its distribution is that of the binomial tail's inverse.
+    fixed mark: its distribution is that of the binomial tail's inverse. Of the outliers only the half of the reference
+    counts that their Gaussian was not fitted on: rows that it was fitted on lie nearer than others.
     """
     n, k = watched.hits(reference.values, reference.predictions)
-    settings = watched.settings
+    settings, held_out = watched.settings, len(watched.outliers.known)
     error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
+    far = slice(marks, marks + len(OUTLIERS))
+    n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
     parts += [Part.EMBEDDING] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
-    first = np.minimum(k + (np.arange(len(n)) < marks), n)
+    first = np.minimum(k + (np.arange(len(n)) < far.stop), n)
     rates = [one_sample.tolerated(int(a), int(b), error, settings.tolerance) for a, b in zip(n, first, strict=True)]
     named = [
         (name, rate, part) for name, rate, part in zip(watched.names(), rates, parts, strict=True) if rate < USELESS
