@@ -5,12 +5,13 @@ Simulated data. Each quarter has a world, a reference and events of its own, all
 embedding of 8 numbers, correlated, with a mean per class. A Poisson number of events comes, one a minute on average,
 and is looked at every 10 minutes; 20 % get a label, with 13 % of the answers wrong where 15 % are tolerated.
 
-Daily cycles are part of quiet: every column moves by up to 0.2 of its standard deviation, with a phase of its own
-(a share of 50 % then moves by up to 8 points), the classes' shares by up to 15 % of themselves (2 to 4 points) and the
+Daily cycles are part of quiet: every image statistic moves by up to 0.2 of its standard deviation, with a phase of its
+own, and the embedding on a circle, in no direction by more than 0.2 of that one's (a share of 50 % moves by 8 points), the classes' shares by up to 15 % of themselves (2 to 4 points) and the
 wrong answers by up to 2 points, to the tolerated 15 %. After an alarm the monitor starts again with the same reference.
 
-Bar: at most one alarm a quarter on average, which is the default promise (90 days per alarm). Beside it, not judged:
-events that come in sittings, in which 1 to 10 follow each other and look exactly the same, and cycles of twice the size.
+Bar: at most one alarm a quarter on average, which is the default promise (90 days per alarm). Beside it, not
+judged: events that come in sittings, in which 1 to 10 follow each other and look exactly the same, and cycles of twice
+the size.
 """
 
 import argparse
@@ -76,9 +77,11 @@ class World(NamedTuple):
     mixing: Array
     """[columns, columns]"""
     phase: Array
-    """Of each column's cycle."""
+    """Of each image statistic's cycle."""
     spread: Array
-    """Standard deviation of each column, all classes together."""
+    """Standard deviation of each image statistic, all classes together."""
+    circle: Array
+    """[2, embedding]: where the embedding moves in the course of the day, no direction by more than its deviation."""
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "World":
@@ -88,10 +91,14 @@ class World(NamedTuple):
         means = rng.normal(0, 0.7, (CLASSES, columns))
         mixing = np.eye(columns) + rng.normal(0, 0.3, (columns, columns))
         between = mix @ (means - mix @ means) ** 2
-        spread = np.sqrt(between + (mixing**2).sum(axis=0))
-        return cls(mix, rng.random(CLASSES), means, mixing, rng.random(columns), spread)
+        spread = np.sqrt(between + (mixing**2).sum(axis=0))[EMBEDDING:]
+        plane, _ = np.linalg.qr(rng.normal(size=(EMBEDDING, 2)))
+        circle = (np.linalg.cholesky((mixing.T @ mixing)[:EMBEDDING, :EMBEDDING]) @ plane).T
+        return cls(mix, rng.random(CLASSES), means, mixing, rng.random(STATISTICS), spread, circle)
 
-    def events(self, at: Array, cycle: float, sitting: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+    def events(
+        self, at: Array, cycle: float, sitting: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[np.int64]]:
         """(values [n, columns], answers [n]) of events at these times [n], in days."""
         starts = np.arange(len(at))
         if sitting > 1:
@@ -103,9 +110,10 @@ class World(NamedTuple):
         shares = self.mix * (1 + MIX_CYCLE * np.sin(turn + 2 * np.pi * self.mix_phase))
         below = (shares / shares.sum(axis=1, keepdims=True)).cumsum(axis=1)
         answers = np.minimum((rng.random(len(when))[:, None] > below).sum(axis=1), CLASSES - 1)
-        noise = rng.standard_normal((len(when), len(self.spread))) @ self.mixing
-        moved = cycle * self.spread * np.sin(turn + 2 * np.pi * self.phase)
-        return (self.means[answers] + noise + moved)[inverse], answers[inverse]
+        values = self.means[answers] + rng.standard_normal((len(when), STATISTICS + EMBEDDING)) @ self.mixing
+        values[:, :EMBEDDING] += cycle * np.hstack([np.cos(turn), np.sin(turn)]) @ self.circle
+        values[:, EMBEDDING:] += cycle * self.spread * np.sin(turn + 2 * np.pi * self.phase)
+        return values[inverse], answers[inverse]
 
 
 def watched(world: World, case: Case, rng: np.random.Generator) -> Watched:

@@ -37,6 +37,7 @@ class Batch(NamedTuple):
                 if name in limits and (name != WRONG or place == size - 1):
                     rates[row, place], weights[row, place] = limits[name].rate, limits[name].weight
         base, full = (one_sample.log_e(np.ones_like(rates), np.full_like(rates, hit), rates) for hit in (0, 1))
+        full[weights == 0] = base[weights == 0] = -1.0  # no weight, and no overflow
         alternatives = base.shape[-1]
         share = np.repeat(weights / weights.sum(axis=1, keepdims=True) / alternatives, alternatives, axis=1)
         return cls(full - base, base, share[..., None], watched[0].settings.together)
@@ -93,7 +94,9 @@ def run_length(statistic: Array, limit: float) -> float:
 def calibrated(statistic: Array, updates: float) -> float:
     """The lowest limit at which quiet streams [streams, updates] have this average run length."""
     peaks = np.sort(np.maximum.accumulate(statistic, axis=1)[:, -1])
-    candidates = np.unique(np.concatenate([peaks, np.quantile(statistic, np.linspace(0.9, 1, 400))]))
+    candidates = np.unique(
+        np.concatenate([peaks, np.quantile(statistic[np.isfinite(statistic)], np.linspace(0.9, 1, 400))])
+    )
     low, high = 0, len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
