@@ -6,8 +6,9 @@ embedding of 8 numbers, correlated, with a mean per class. A Poisson number of e
 and is looked at every 10 minutes; 20 % get a label, with 13 % of the answers wrong where 15 % are tolerated.
 
 Daily cycles are part of quiet: every image statistic moves by up to 0.2 of its standard deviation, with a phase of its
-own, and the embedding on a circle, in no direction by more than 0.2 of that one's (a share of 50 % moves by 8 points), the classes' shares by up to 15 % of themselves (2 to 4 points) and the
-wrong answers by up to 2 points, to the tolerated 15 %. After an alarm the monitor starts again with the same reference.
+own, and the embedding on a circle, in no direction by more than 0.2 of that one's (a share of 50 % moves by 8 points),
+the classes' shares by up to 15 % of themselves (2 to 4 points) and the wrong answers by up to 2 points, which is to the
+tolerated 15 %. After an alarm the monitor starts again with the same reference.
 
 Bar: at most one alarm a quarter on average, which is the default promise (90 days per alarm). Beside it, not
 judged: events that come in sittings, in which 1 to 10 follow each other and look exactly the same, and cycles of twice
@@ -54,16 +55,18 @@ class Case(NamedTuple):
     sitting: int
     """Largest number of events of one sitting; 1: all events are independent."""
     together: int
-    """What the monitor is told of it."""
+    """What the monitor is told of it, of the events."""
+    reference: int
+    """And of the reference, which is taken in sittings like the events'."""
     judged: bool = False
 
 
 CASES = (
-    Case("independent events", 500, 0.2, 1, 1, judged=True),
-    Case("independent events, default settings (counted by tens)", 100, 0.2, 1, 10),
-    Case("sittings of 1 to 10 like events, default settings", 100, 0.2, 10, 10),
-    Case("sittings of 1 to 10 like events, counted as independent", 100, 0.2, 10, 1),
-    Case("independent events, cycles of twice the size", 100, 0.4, 1, 1),
+    Case("independent events", 500, 0.2, 1, 1, 1, judged=True),
+    Case("independent events, cycles of twice the size", 100, 0.4, 1, 1, 1),
+    Case("sittings: counted as independent", 50, 0.2, 10, 1, 1),
+    Case("sittings: events counted by tens (the default)", 100, 0.2, 10, 10, 1),
+    Case("sittings: events and reference counted by tens", 100, 0.2, 10, 10, 10),
 )
 
 
@@ -122,7 +125,8 @@ def watched(world: World, case: Case, rng: np.random.Generator) -> Watched:
     values, answers = world.events(at[:REFERENCE], case.cycle, case.sitting, rng)
     names = [f"embedding_{place}" for place in range(EMBEDDING)] + [f"statistic_{x}" for x in range(STATISTICS)]
     sample = Sample("simulated", tuple(names), values, answers, tuple("abcdef"))
-    return Watched.fit(sample, TOLERATED, Settings(every_seconds=EVERY, together=case.together))
+    settings = Settings(every_seconds=EVERY, together=case.together, reference_together=case.reference)
+    return Watched.fit(sample, TOLERATED, settings)
 
 
 class Day(NamedTuple):

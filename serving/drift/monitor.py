@@ -48,6 +48,10 @@ class Settings(Config):
     """Chance that any of the reference's bounds is wrong, over all of them."""
     together: Annotated[int, Field(ge=1)] = 10
     """Events that may come from one sitting at one camera, and so say the same: they count as one."""
+    reference_together: Annotated[int, Field(ge=1)] = 1
+    """The same of the rows of the reference. A reference taken in sittings says less than its size: where it is large,
+    give its sittings' size here; else limits may lie too low, and quiet days raise alarms (benchmarks/drift_quiet.py).
+    """
     levels: tuple[float, ...] = (0.05, 0.25, 0.5)
     """Shares of the reference below and above which the columns' quantiles are taken."""
     directions: Annotated[int, Field(ge=0)] = 16
@@ -223,8 +227,11 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
     parts += [Part.EMBEDDING] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
-    first = np.minimum(k + (np.arange(len(n)) < far.stop), n)
-    rates = [one_sample.tolerated(int(a), int(b), error, settings.tolerance) for a, b in zip(n, first, strict=True)]
+    first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / settings.reference_together
+    rates = [
+        one_sample.tolerated(float(a), float(b), error, settings.tolerance)
+        for a, b in zip(n / settings.reference_together, first, strict=True)
+    ]
     named = [
         (name, rate, part) for name, rate, part in zip(watched.names(), rates, parts, strict=True) if rate < USELESS
     ]
