@@ -105,7 +105,7 @@ def events(watched: Watched, reference: Array, sample: Sample, truth: Ints | Non
     rows, count = watched.rows(sample.values), len(sample.values)
     spread = reference.std(axis=0)
     narrow = ((rows - reference.mean(axis=0)) / np.where(spread > 0, spread, 1)).astype(np.float32)
-    _, beyond = watched.beyond(sample.values, sample.predictions)
+    _, beyond = watched.hits(sample.values, sample.predictions)
     wrong = np.zeros(count) if truth is None else (sample.predictions != truth).astype(float)
     return Pool(
         narrow, beyond.astype(float), np.full(count, float(truth is not None)), wrong, np.full(count, 1 / count)

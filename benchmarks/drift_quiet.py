@@ -147,7 +147,7 @@ def day(worlds: list[World], monitors: list[Watched], case: Case, rng: np.random
     for counts, world, monitor in zip(n, worlds, monitors, strict=True):
         update = np.repeat(np.arange(UPDATES), counts)
         at = (update + 0.5) / UPDATES
-        _, beyond = monitor.beyond(*world.events(at, case.cycle, case.sitting, rng))
+        _, beyond = monitor.hits(*world.events(at, case.cycle, case.sitting, rng))
         total = np.zeros((len(update) + 1, beyond.shape[1]), np.int32)
         np.cumsum(beyond, axis=0, out=total[1:])
         k.append(np.diff(total[np.concatenate([[0], counts.cumsum()])], axis=0))

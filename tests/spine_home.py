@@ -30,9 +30,9 @@ def titrate(home: Path, *words: str, seconds: float = 580) -> "subprocess.Comple
     return subprocess.run(line(home, *words), capture_output=True, text=True, timeout=seconds, check=False)
 
 
-def write_digits(folder: Path) -> Path:
-    """The 1,797 real scans of scikit-learn's load_digits, as PNG in ten folders."""
-    scans = load_digits()
+def write_digits(folder: Path, classes: int = 10) -> Path:
+    """The real scans of scikit-learn's load_digits (1,797 of ten classes), as PNG in a folder for each."""
+    scans = load_digits(n_class=classes)
     for number, (pixels, digit) in enumerate(zip(scans.images, scans.target, strict=True)):
         target = folder / str(digit)
         target.mkdir(parents=True, exist_ok=True)

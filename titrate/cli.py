@@ -9,6 +9,7 @@ from core.errors import UserError
 from titrate.commands.drift import drift
 from titrate.commands.group import Titrate, command, home, home_option
 from titrate.commands.keys import keys
+from titrate.commands.loop import add_retrain, labels, loop
 from titrate.commands.pipeline import pipeline
 from titrate.commands.rollout import add_rollback, rollout
 from titrate.commands.stack import stack
@@ -23,10 +24,13 @@ def main() -> None:
 
 main.add_command(drift)
 main.add_command(keys)
+main.add_command(labels)
+main.add_command(loop)
 main.add_command(pipeline)
 main.add_command(stack)
 main.add_command(rollout)
 add_rollback(main)
+add_retrain(main)
 
 
 @command(main, "demo")

@@ -1,4 +1,4 @@
-"""The demo: rendered pills go the whole way of the data on the real engines, and the release answers through Envoy."""
+"""The demo: rendered pills go the whole way of the data on the real engines, drift, and are learned again."""
 
 import time
 from pathlib import Path
@@ -7,6 +7,7 @@ import click
 
 from core.home import Home
 from titrate.configuration import configuration
+from titrate.demo_loop import close_the_loop
 from titrate.demo_rollouts import HARMFUL, roll_out
 from titrate.faults import require
 from titrate.predict import predict
@@ -36,7 +37,9 @@ def demo(home: Home, harm: str = HARMFUL) -> None:
     click.echo(settle(home, record.release or ""))
     click.echo(stack_table(up(home)))
     click.echo(predictions_table(predict(home, _examples(source))))
-    add_rollouts(home, record, roll_out(home, _examples(source, LOADED), harm))
+    timelines = roll_out(home, _examples(source, LOADED), harm)
+    timelines += close_the_loop(home, source)
+    add_rollouts(home, record, timelines)
     click.echo(f"\nthe whole demo took {time.monotonic() - began:.0f} s\nreport   {record.report}")
     click.echo("next     titrate predict IMAGE, titrate releases show pills:stable, titrate stack down")
 

@@ -1,29 +1,24 @@
 """Have the inputs of the served release moved away from its reference? `titrate drift status` looks once.
 
-The promise of a verdict is for one look at one window (docs/drift.md); nothing here is kept from look to look.
+The promise of a verdict is for one look at one window (docs/drift.md); evidence over time is kept by `titrate/loop/`.
 """
 
 import time
 
-import sqlalchemy as sa
-
 from core.config import Config
-from core.errors import TemporaryError, UserError
-from core.events import OK
+from core.errors import UserError
 from core.home import Home
 from core.slo import Slo
 from core.verdict import Outcome
 from serving.drift import detector, ks
 from serving.drift.detector import Finding
-from serving.drift.sample import Sample, of_release, of_stored
-from serving.feedback.schema import events
+from serving.drift.sample import of_release
+from titrate.loop.answers import AnsweredEvents
 from titrate.stack.releases import fetched
 from titrate.stack.state import wanted
 
 METHODS = ("ks", "mix")
 """Whether numbers of the images moved, and whether the mix of answers did."""
-AT_MOST = 5_000
-"""Newest events of a window that are compared; more change a p-value and no decision."""
 
 
 class DriftReport(Config):
@@ -62,7 +57,9 @@ def status(home: Home, workload: str, hours: float | None = None) -> DriftReport
         raise UserError(f"no release of {workload!r} serves; `titrate releases` shows what there is")
     span = hours or ladder.window_hours
     reference = of_release(fetched(home, release), release)
-    window = _window(home, workload, reference, time.time_ns() // 1000 - int(span * 3.6e9))
+    answered = AnsweredEvents(home)
+    answered.require()
+    window = answered.window(workload, reference, since=time.time_ns() // 1000 - int(span * 3.6e9)).sample
     settings = (detector.Settings(method=name, min_events=ladder.min_events) for name in METHODS)
     findings = tuple(detector.fit(one, reference).score(window) for one in settings)
     moved = findings[0]
@@ -78,25 +75,3 @@ def status(home: Home, workload: str, hours: float | None = None) -> DriftReport
         score=score,
         retrain=ladder.retrain,
     )
-
-
-def _window(home: Home, workload: str, like: Sample, since: int) -> Sample:
-    """The answers that clients got since then (microseconds since 1970), newest first."""
-    file = home.root / "events.db"
-    if not file.exists():
-        raise UserError("there are no events; `titrate stack up` keeps those of every prediction")
-    url = sa.URL.create("sqlite", database=f"file:{file}", query={"mode": "ro", "uri": "true"})
-    of = events.c
-    query = (
-        sa.select(of.embedding, of.image, of.label)
-        .where(of.workload == workload, of.release == like.release, of.outcome == OK, of.arm != "candidate")
-        .where(of.at >= since)
-        .order_by(of.seq.desc())
-        .limit(AT_MOST)
-    )
-    try:
-        with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
-            rows = [(row.embedding, row.image, row.label) for row in connection.execute(query)]
-    except sa.exc.DBAPIError as error:
-        raise TemporaryError(f"the events cannot be read: {error.orig}") from error
-    return of_stored(rows, like)

@@ -84,8 +84,8 @@ def _plots(folder: Path) -> dict[str, str]:
     return {path.stem: path.read_text()[path.read_text().index("<svg") :] for path in sorted(plots.glob("*.svg"))}
 
 
-def curve(values: list[float], width: int = 480, height: int = 150) -> str:
-    """The points of an SVG polyline through `values`, evenly spaced, from the lowest to the highest."""
-    low, high = min(values), max(values)
+def curve(values: list[float], width: int = 480, height: int = 150, span: tuple[float, float] | None = None) -> str:
+    """The points of an SVG polyline through `values`, evenly spaced, between `span` or their lowest and highest."""
+    low, high = span or (min(values), max(values))
     spread, step = (high - low) or 1.0, width / max(1, len(values) - 1)
     return " ".join(f"{i * step:.1f},{height - (v - low) / spread * height:.1f}" for i, v in enumerate(values))

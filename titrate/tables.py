@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from titrate.drift import DriftReport
     from titrate.gc import Unneeded
     from titrate.kubeflow import RunStatus
+    from titrate.loop.jobs import Job
+    from titrate.loop.status import LoopStatus
+    from titrate.loop.watch import Alarm
     from titrate.predict import Prediction
     from titrate.releases import ReleaseRow
     from titrate.rollouts.control import Row
@@ -68,6 +71,56 @@ def drift_table(found: "DriftReport") -> str:
     table = render(("detector", "verdict", "events", "effect", "p", "moved most"), rows, "no detectors")
     head = f"{found.workload} {found.release[:12]}: {found.events} events of the last {found.hours:g} h"
     return f"{head}\n{table}\n{found.said}"
+
+
+def loop_table(found: "LoopStatus") -> str:
+    """`titrate loop status`."""
+    watch, kept, job = found.watch, found.retraining, found.job
+    rows = [("watches", f"{found.workload} {found.release[:12]}")]
+    if watch:
+        last = watch.points[-1] if watch.points else None
+        rows += [
+            ("events", f"{watch.events:,} since {watch.since:%F %H:%M:%S}, {watch.updates:,} updates"),
+            ("evidence", f"{last.whole if last else 0:.1f} of {watch.limit:.1f} nats"),
+            ("alarm", watch.alarm.said if watch.alarm else "none is open"),
+        ]
+    else:
+        rows.append(("drift", "not looked at yet; the stack's loop does it"))
+    rows.append(("retraining", kept.reason))
+    if kept.new_samples is not None:
+        rows.append(("new samples", f"{kept.new_samples:,}, {found.settings.retraining.min_new:,} are needed"))
+    if job:
+        rows.append(("job", f"{job.id} {job.status}, by {job.trigger}: {job.why}"))
+    return render(("", ""), rows, "")
+
+
+def alarms_table(found: "Sequence[Alarm]") -> str:
+    """`titrate drift show`."""
+    rows = [
+        (f"{a.raised_at:%F %H:%M:%S}", a.release[:12], " and ".join(a.causes), f"{a.began:%F %H:%M:%S}", str(a.events))
+        for a in found
+    ]
+    return render(("raised (UTC)", "release", "cause", "began", "events"), rows, "no alarm was raised")
+
+
+def jobs_table(found: "Sequence[Job]") -> str:
+    """`titrate loop history`."""
+    rows = [
+        (
+            j.id,
+            j.status,
+            j.trigger,
+            j.why[:60],
+            j.base[:12],
+            (j.release or "")[:12],
+            (j.dataset or "")[:12],
+            f"{(j.ended_at - j.triggered_at).total_seconds():,.0f} s" if j.ended_at else "",
+            (j.error or "").partition("\n")[0][:60],
+        )
+        for j in found
+    ]
+    columns = ("job", "is", "trigger", "because", "base", "release", "data", "took", "error")
+    return render(columns, rows, "the loop has trained nothing yet")
 
 
 def releases_table(found: "Sequence[ReleaseRow]") -> str:

@@ -215,6 +215,11 @@ class Workload:
         """The network as it serves."""
         return cast(Export, self._module("export"))
 
+    @property
+    def camera(self) -> Any:
+        """`camera.py`, where there is one: `corrupt(image, kind, level)` gives what a broken camera would."""
+        return self._module("camera")
+
     def configuration(self, text: str) -> RunConfig:
         """The run configuration in a JSON text; raises UserError for unknown keys and impossible values."""
         return self.recipes.Settings.from_json(text, f"configuration of {self.name!r}")

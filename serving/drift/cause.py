@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import spatial
 
 from core.evidence import bernoulli
 from serving.drift import ks
@@ -18,6 +19,9 @@ from serving.drift.sample import UNKNOWN, Sample, Values
 
 MIX_ALPHA = 0.001
 """Of the chi-squared test of the answers."""
+NOVEL, NEAR = 0.5, 0.95
+"""Share of events further from the nearest row of the reference than NEAR of its own rows are from each other, above
+which no mix of the reference's classes can explain them; under a new mix it stays near 1 - NEAR."""
 MOVED = 0.05
 """Score (`ks.score`) above which a column counts as moved: less is not worth a name."""
 
@@ -50,16 +54,18 @@ class Description(NamedTuple):
 
 def describe(reference: Sample, window: Sample, wrong: bool) -> Description:
     """Name the change of a window of complete rows [m, k]; `wrong`: labelled answers passed their limit."""
+    if not len(window.values):
+        return Description((Cause.QUALITY if wrong else Cause.UNNAMED,), {}, {})
     found = _beyond_the_mix(reference, window)
     order = np.argsort(-found, kind="stable")
     columns = {window.columns[place]: float(found[place]) for place in order}
-    statistics = [score for name, score in columns.items() if not name.startswith("embedding_")]
     mix = Mix.fit(reference.values, reference.predictions, len(reference.classes))
     answers = mix.measure(window.values, window.predictions)
+    embedded = np.array([name.startswith("embedding_") for name in window.columns])
     causes = []
-    if max(statistics, default=0.0) > MOVED:
+    if _moved(reference, window, found, ~embedded):
         causes.append(Cause.CAMERA)
-    elif max(columns.values(), default=0.0) > MOVED:
+    elif _moved(reference, window, found, embedded):
         causes.append(Cause.COVARIATE)
     if answers.p_value <= MIX_ALPHA and not causes:
         causes.append(Cause.LABEL)
@@ -77,6 +83,23 @@ def change_point(hits: NDArray[np.bool_], limit: float) -> int:
     share = np.clip(hits[::-1].cumsum()[::-1] / m, bernoulli.EDGE, 1 - bernoulli.EDGE)
     gain = np.where(share > limit, m * bernoulli.kl(share, np.full(len(hits), limit)), 0.0)
     return int(gain.argmax())
+
+
+def _moved(reference: Sample, window: Sample, scores: Values, of: NDArray[np.bool_]) -> bool:
+    """Whether some of the columns `of` moved for another reason than the mix."""
+    if not of.any():
+        return False
+    return bool(scores[of].max() > MOVED) or _novelty(reference.values[:, of], window.values[:, of]) > NOVEL
+
+
+def _novelty(old: Values, new: Values) -> float:
+    """Share of the rows `new` [m, k] that are further from the nearest of `old` [n, k] than NEAR of those are."""
+    spread = old.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    own = spatial.distance.cdist(old / spread, old / spread)
+    np.fill_diagonal(own, np.inf)
+    nearest = spatial.distance.cdist(new / spread, old / spread).min(axis=1)
+    return float((nearest > np.quantile(own.min(axis=1), NEAR)).mean())
 
 
 def _beyond_the_mix(reference: Sample, window: Sample) -> Values:

@@ -31,6 +31,7 @@ class Part(StrEnum):
 
     IMAGES = "image statistics"
     EMBEDDING = "embedding"
+    OUTLIERS = "outliers"
     MIX = "mix of answers"
     QUALITY = "labelled answers"
 
@@ -119,22 +120,21 @@ class Watched(NamedTuple):
         """float64 [n, columns]: image statistics and the embedding's principal directions."""
         return _rows(values, self.statistics, self.middle, self.axes)
 
-    def beyond(self, values: Values, predictions: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """(usable, beyond) of every event and every limit but the labelled answers', bool [n, limits] each."""
+    def hits(self, values: Values, predictions: Classes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(usable, beyond) of every event and every limit but the labelled answers': bool [n, limits] each."""
         rows = self.rows(values)
-        seen, over = np.isfinite(rows)[:, self.marks.column], self.marks.hits(rows)
-        whole = np.isfinite(values).all(axis=1)
-        p_values = np.ones(len(values))
-        p_values[whole] = self.outliers.p_values(values[whole])
-        known, answers = predictions != UNKNOWN, predictions[:, None] == np.array(self.classes, np.int64)
-        usable = [seen, *[whole[:, None]] * len(OUTLIERS), *[known[:, None]] * (2 * len(self.classes))]
-        far = p_values[:, None] <= np.array(OUTLIERS)
-        return np.hstack(usable), np.hstack([over, far, answers, known[:, None] & ~answers])
-
-    def hits(self, values: Values, predictions: Classes) -> tuple[Values, Values]:
-        """(usable events, events beyond) of every limit but the labelled answers', float64 [limits] each."""
-        usable, beyond = self.beyond(values, predictions)
-        return usable.sum(axis=0).astype(float), beyond.sum(axis=0).astype(float)
+        whole, known = np.isfinite(values).all(axis=1)[:, None], (predictions != UNKNOWN)[:, None]
+        p_values = self.outliers.p_values(np.where(whole, values, 0.0))[:, None]
+        answers = predictions[:, None] == np.array(self.classes)
+        beyond = [self.marks.hits(rows), p_values <= np.array(OUTLIERS), answers, ~answers]
+        usable = np.hstack(
+            [
+                np.isfinite(rows)[:, self.marks.column],
+                np.repeat(whole, len(OUTLIERS), axis=1),
+                np.repeat(known, 2 * len(self.classes), axis=1),
+            ]
+        )
+        return usable, np.hstack(beyond) & usable
 
     def names(self) -> list[str]:
         """Of every limit that `hits` counts, in its order."""
@@ -150,8 +150,9 @@ class Watched(NamedTuple):
 
     def observe(self, state: MonitorState, window: Sample, wrong: int = 0, right: int = 0) -> MonitorState:
         """State after one update with the events of `window` and the labels that came since the last one."""
-        n, k = self.hits(window.values, window.predictions)
-        by_name = dict(zip(self.names(), zip(n.tolist(), k.tolist(), strict=True), strict=True))
+        usable, beyond = self.hits(window.values, window.predictions)
+        n, k = usable.sum(axis=0).tolist(), beyond.sum(axis=0).tolist()
+        by_name = dict(zip(self.names(), zip(n, k, strict=True), strict=True))
         counts = {limit.name: by_name[limit.name] for limit in self.monitor.limits if limit.name != WRONG}
         shared = {
             name: (all_ / self.settings.together, bad / self.settings.together) for name, (all_, bad) in counts.items()
@@ -167,10 +168,14 @@ class Watched(NamedTuple):
             for part in dict.fromkeys(self.parts)
         }
 
+    def strongest(self, state: MonitorState) -> Limit:
+        """The limit with the most evidence against it."""
+        return self.monitor.limits[int(np.argmax(one_sample.each(state)))]
+
     def judge(self, state: MonitorState) -> Verdict:
         """Fail at log(1/alpha) nats of the average over all parts; below it inconclusive."""
         value, limit = one_sample.evidence(self.monitor, state), float(-np.log(self.monitor.alpha))
-        strongest = self.monitor.limits[int(np.argmax(one_sample.each(state)))].name.partition(", mark ")[0]
+        strongest = self.strongest(state).name.partition(", mark ")[0]
         return Verdict(
             question=f"events of {self.release[:12]} keep the limits of its reference",
             outcome=Outcome.FAIL if value >= limit else Outcome.INCONCLUSIVE,
@@ -219,14 +224,15 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     fixed mark: its distribution is that of the binomial tail's inverse. Of the outliers only the half of the reference
     counts that their Gaussian was not fitted on: rows that it was fitted on lie nearer than others.
     """
-    n, k = watched.hits(reference.values, reference.predictions)
+    usable, beyond = watched.hits(reference.values, reference.predictions)
+    n, k = usable.sum(axis=0), beyond.sum(axis=0)
     settings, held_out = watched.settings, len(watched.outliers.known)
     error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
     far = slice(marks, marks + len(OUTLIERS))
     n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
-    parts += [Part.EMBEDDING] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
+    parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - far.stop)
     first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / settings.reference_together
     rates = [
         one_sample.tolerated(float(a), float(b), error, settings.tolerance)

@@ -6,7 +6,7 @@ window of another release is refused.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Sample(NamedTuple):
     predictions: Classes
     """int64 [n]: places in `classes`, or UNKNOWN."""
     classes: tuple[str, ...]
+
+    def rows_from(self, first: int) -> Self:
+        """The rows from place `first` on."""
+        return self._replace(values=self.values[first:], predictions=self.predictions[first:])
+
+    def complete(self) -> Self:
+        """The rows without a number that is missing."""
+        whole = np.isfinite(self.values).all(axis=1)
+        return self._replace(values=self.values[whole], predictions=self.predictions[whole])
 
 
 def of_release(folder: Path, digest: str) -> Sample:

@@ -14,8 +14,12 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "canary": (Step(shadow=10), *_weights(5, 10, 25, 50, 100)),
     "blue_green": (Step(shadow=100, bake_seconds=300), *_weights(100)),  # 0 -> 100, stable kept to switch back (L02)
     "ten_fifty_hundred": _weights(10, 50, 100),  # the old release is removed after validation (L03)
+    "retrained": (Step(shadow=10), *_weights(5, 10, 25, 50, 100)),
     "shadow_only": (Step(shadow=100, bake_seconds=3600, min_requests=1000),),
 }
+RETRAINED = "retrained"
+"""For a release that learned a changed world: it is meant to answer otherwise than stable, so neither agreement nor the
+mix of answers nor drift by arm is compared; errors, time and labelled accuracy are."""
 CHECKS = (Check(name="warm-up", kind="warm_up"), Check(name="smoke", kind="smoke"))
 
 
@@ -39,6 +43,8 @@ def preset(
     if name not in STEPS:
         raise UserError(f"no preset {name!r}; {nearest(name, STEPS)}")
     metrics = tuple(metric for metric in of_slo(slo, classes) if pairs or not isinstance(metric, Agreement))
+    if name == RETRAINED:
+        metrics = tuple(metric for metric in metrics if isinstance(metric, Compared))
     if not labels:
         unseen = {"guard": True}
         metrics = tuple(

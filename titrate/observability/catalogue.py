@@ -8,18 +8,20 @@ from prometheus_client.metrics import MetricWrapperBase
 from serving.feedback.app import Metrics as FeedbackMetrics
 from serving.gateway.observe import Metrics as GatewayMetrics
 from serving.triton import counts
+from titrate.loop.service import Metrics as LoopMetrics
 from titrate.observability import sources
 
-MODEL, GATEWAY, FEEDBACK = "model", "gateway", "feedback"
+MODEL, GATEWAY, FEEDBACK, LOOP = "model", "gateway", "feedback", "loop"
 ENVOY, TRITON = "Envoy", "Triton"
 PLACES = {
     MODEL: "`/metrics` of each Triton server, from inside the model",
     TRITON: "`/metrics` of each Triton server, its own",
     GATEWAY: "`/metrics` of the gateway",
     FEEDBACK: "`/metrics` of the feedback service",
+    LOOP: "`/metrics` of the loop: drift and retraining",
     ENVOY: "`/stats/prometheus` of Envoy's admin port; Envoy Gateway's proxies on the cluster",
 }
-UNITS = {"seconds": "s", "bytes": "bytes", "ratio": "0..1"}
+UNITS = {"seconds": "s", "bytes": "bytes", "ratio": "0..1", "nats": "nats"}
 """By the ending of a name (prometheus.io/docs/practices/naming); anything else is a number of things."""
 
 
@@ -52,8 +54,8 @@ BORROWED = (
 
 def catalogue() -> list[Metric]:
     """All of them, ours first."""
-    ours = [*_of_model(), *_of_service(GATEWAY, GatewayMetrics()), *_of_service(FEEDBACK, FeedbackMetrics())]
-    return [*ours, *BORROWED]
+    services = {GATEWAY: GatewayMetrics(), FEEDBACK: FeedbackMetrics(), LOOP: LoopMetrics()}
+    return [*_of_model(), *(one for place, its in services.items() for one in _of_service(place, its)), *BORROWED]
 
 
 def _of_model() -> Iterator[Metric]:

@@ -14,10 +14,3 @@ OUTCOMES = "titrate_feedback_outcomes_total"
 DRIFT = "titrate_drift_score"
 RETRAIN_FAILURES = "titrate_retraining_failures_total"
 RETRAIN_PENDING = "titrate_retraining_pending_since_seconds"
-
-WAITING = {
-    DRIFT: "score 0..1 of the drift service, by workload",
-    RETRAIN_FAILURES: "retraining runs that failed, by workload",
-    RETRAIN_PENDING: "time of the oldest trigger whose release does not serve yet, by workload",
-}
-"""Nothing exports these yet: their rules stay quiet, their panels empty. A test keeps the list true."""

@@ -51,6 +51,11 @@ class HomePorts(Config):
         """The feedback service: events of the models, labels from the gateway."""
         return self.base + 5
 
+    @property
+    def loop(self) -> int:
+        """Metrics of the loop."""
+        return self.base + 6
+
     def slots(self) -> list[Ports]:
         """Places for Triton servers."""
         return [Ports(port, port + 1, port + 2) for port in range(self.base + FIXED, self.base + BLOCK - 2, 3)]
@@ -79,6 +84,7 @@ def require_free(ports: HomePorts) -> None:
         ("MLflow", ports.mlflow),
         ("the gateway", ports.gateway),
         ("the feedback service", ports.feedback),
+        ("the loop", ports.loop),
     ):
         while is_taken(port) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -156,6 +156,23 @@ def rollouts_service(home: Home) -> Service:
     )
 
 
+def loop_service(home: Home, ports: HomePorts) -> Service:
+    """The process that watches for drift and trains again."""
+    line = [sys.executable, "-m", "titrate.loop", str(home.root), str(ports.loop)]
+    launch = Launch(line, _environment(home, {}), home.stack)
+    return Service(
+        name="loop",
+        address=f"http://{LOOPBACK}:{ports.loop}",
+        launch=lambda: launch,
+        is_ready=lambda pid: _beats(loop_beat(home), pid),
+    )
+
+
+def loop_beat(home: Home) -> Path:
+    """As `rollouts_beat`."""
+    return home.stack / "loop.beat"
+
+
 def rollouts_beat(home: Home) -> Path:
     """The file that the process touches at every turn, with its process id."""
     return home.stack / "rollouts.beat"

@@ -26,6 +26,7 @@ from titrate.stack.services import (
     events_to,
     feedback_service,
     gateway_service,
+    loop_service,
     mlflow_service,
     rollouts_service,
     triton_service,
@@ -76,6 +77,7 @@ class Supervisor:
         self._gateway = Child(gateway_service(home, ports, lambda: self._gateway_settings), self._logs)
         self._feedback = Child(feedback_service(home, ports), self._logs)
         self._rollouts = Child(rollouts_service(home), self._logs)
+        self._loop = Child(loop_service(home, ports), self._logs)
         self._mlflow = Child(mlflow_service(home, ports), self._logs)
 
     def tick(self, now: float) -> None:
@@ -102,7 +104,7 @@ class Supervisor:
 
     def _children(self) -> list[Child]:
         servers = (server.child for server in self._servers.values())
-        return [self._envoy, *servers, self._gateway, self._feedback, self._rollouts, self._mlflow]
+        return [self._envoy, *servers, self._gateway, self._feedback, self._rollouts, self._loop, self._mlflow]
 
     def _end(self, children: list[Child]) -> None:
         for child in children:

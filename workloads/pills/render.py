@@ -84,6 +84,8 @@ class Rendering(Config):
     size: int
     """Side of an image, pixels."""
     seed: int
+    first: int = 0
+    """Index of the first image of each class: what a larger rendering adds to a smaller one."""
 
 
 def catalogue(classes: int, seed: int) -> list[Pill]:
@@ -132,7 +134,7 @@ def write_folder(
 def photographs(rendering: Rendering) -> Iterator[tuple[dict[str, Any], Pixels]]:
     """Each manifest row with its image, uint8 [size, size, 3]; one session after the other, the sides in turn."""
     for number, pill in enumerate(catalogue(rendering.classes, rendering.seed)):
-        for index in range(rendering.images_per_class):
+        for index in range(rendering.first, rendering.images_per_class):
             sitting = index * rendering.sessions // rendering.images_per_class
             side: Side = "back" if index % 2 else "front"
             rng = np.random.default_rng((rendering.seed, 3, number, index))

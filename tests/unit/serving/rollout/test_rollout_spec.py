@@ -83,6 +83,13 @@ def test_presets_do_what_their_names_say():
     assert not quick_spec("shadow_only").promotes and quick_spec("canary").promotes
 
 
+def test_a_release_that_learned_a_changed_world_is_not_asked_to_answer_like_stable():
+    usual, made = (quick_spec(name, classes=CLASSES) for name in ("canary", "retrained"))
+    assert {metric.kind for metric in usual.metrics} > {"compared"}
+    assert [metric.name for metric in made.metrics] == ["errors", "slow", "accuracy"]
+    assert made.slices == usual.slices and made.slices
+
+
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(UserError, match="did you mean 'canary'"):
         preset("cannary", workload="pills", stable=STABLE, candidate=CANDIDATE, slo=SLO)
