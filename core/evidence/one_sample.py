@@ -114,12 +114,12 @@ def judge(monitor: Monitor, state: MonitorState) -> Verdict:
     )
 
 
-def tolerated(n: int, k: int, alpha: float, tolerance: float) -> float:
+def tolerated(n: float, k: float, alpha: float, tolerance: float) -> float:
     """Limit for a monitor against a finite reference: upper bound of the reference's rate plus a stated tolerance.
 
     Harmful drift (Podkopaev & Ramdas 2022): H0 is "risk on the target <= risk on the source + tolerance". The source
     risk is replaced by its upper bound at level `alpha`, here Chernoff's: the largest p with
-    n KL(k/n||p) <= log(1/alpha).
+    n KL(k/n||p) <= log(1/alpha). Counts over s are for samples of which up to s may say the same, as in `observe`.
     A monitor of level alpha_T against this limit errs with probability at most alpha + alpha_T. Raises UserError.
     """
     if not 0 <= k <= n or n == 0:

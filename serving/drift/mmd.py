@@ -46,10 +46,9 @@ class Mmd(NamedTuple):
         """MMD^2, its permutation p-value (never 0), and which standardised means moved."""
         rows = ((values - self.mean) / self.spread).astype(np.float32)
         across, inside = (_kernel(_squares(other, rows), self.width) for other in (self.rows, rows))
-        kernel = np.block([[self.own, across], [across.T, inside]])
-        found, shuffled = _statistics(kernel, len(rows), self.permutations)
-        p_value = (1 + int((shuffled >= found).sum())) / (1 + self.permutations)
         alike = (self.own.mean() + inside.mean()) / 2
+        found, shuffled = _statistics(self.own, across, inside, self.permutations)
+        p_value = (1 + int((shuffled >= found).sum())) / (1 + self.permutations)
         effect = float(np.clip(found / (2 * alike), 0, 1))
         moved = np.abs(rows.mean(axis=0, dtype=float) - self.rows.mean(axis=0, dtype=float))
         return Measure(found, p_value, effect, moved / (1 + moved))
@@ -67,22 +66,32 @@ def _kernel(squares: Floats, width: float) -> Floats:
     return np.asarray(np.exp(squares, out=squares))
 
 
-def _statistics(kernel: Floats, m: int, permutations: int) -> tuple[float, Values]:
-    """MMD^2 of the last m rows against the others, and of random choices of m rows: (value, float64 [permutations]).
+def _statistics(own: Floats, across: Floats, inside: Floats, permutations: int) -> tuple[float, Values]:
+    """MMD^2 of a window [m] against a reference [n], and of random choices of m rows: (value, float64 [permutations]).
 
-    A constant taken off the kernel cancels in MMD^2, and keeps float32 sums exact enough.
+    Kernels of the reference [n, n], between both [n, m] and of the window [m, m]. A constant taken off the kernel
+    cancels in MMD^2, and keeps float32 sums exact enough. The whole kernel is symmetric: a quarter of it is not needed.
     """
-    size = len(kernel)
-    kernel = kernel - np.float32((kernel.sum(dtype=float) - np.trace(kernel)) / (size * (size - 1)))
-    np.fill_diagonal(kernel, 0)
-    chosen = np.zeros((permutations + 1, size), np.float32)
-    chosen[0, -m:] = 1
-    random = np.random.default_rng(SEED).random((permutations, size), dtype=np.float32)
-    np.put_along_axis(chosen[1:], np.argpartition(random, m, axis=1)[:, :m], np.float32(1), axis=1)
-    total, sums = float(kernel.sum(dtype=float)), kernel.sum(axis=1, dtype=float)
-    inside = ((chosen @ kernel) * chosen).sum(axis=1, dtype=float)
-    both = chosen.astype(float) @ sums
-    n = size - m
-    outside = total - 2 * both + inside
-    values = outside / (n * (n - 1)) + inside / (m * (m - 1)) - 2 * (both - inside) / (n * m)
+    n, m = across.shape
+    blocks = [block - across.mean() for block in (own, across, inside)]
+    for square in (blocks[0], blocks[2]):
+        np.fill_diagonal(square, 0)
+    chosen = _chosen(n, m, permutations)
+    old, new = chosen[:, :n], chosen[:, n:]
+    pairs = zip(blocks, (old, old, new), (old, new, new), (1, 2, 1), strict=True)
+    within = sum(times * ((one @ block) * other).sum(axis=1, dtype=float) for block, one, other, times in pairs)
+    rows = np.concatenate([blocks[0].sum(axis=1, dtype=float), blocks[2].sum(axis=1, dtype=float)])
+    rows += np.concatenate([blocks[1].sum(axis=1, dtype=float), blocks[1].sum(axis=0, dtype=float)])
+    both = chosen.astype(float) @ rows
+    without = rows.sum() - 2 * both + within
+    values = without / (n * (n - 1)) + within / (m * (m - 1)) - 2 * (both - within) / (n * m)
     return float(values[0]), values[1:]
+
+
+def _chosen(n: int, m: int, permutations: int) -> Floats:
+    """1 where a row belongs to the window [1 + permutations, n + m]: first as it is, then drawn."""
+    chosen = np.zeros((permutations + 1, n + m), np.float32)
+    chosen[0, n:] = 1
+    random = np.random.default_rng(SEED).random((permutations, n + m), dtype=np.float32)
+    np.put_along_axis(chosen[1:], np.argpartition(random, m, axis=1)[:, :m], np.float32(1), axis=1)
+    return chosen

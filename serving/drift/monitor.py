@@ -49,6 +49,10 @@ class Settings(Config):
     """Chance that any of the reference's bounds is wrong, over all of them."""
     together: Annotated[int, Field(ge=1)] = 10
     """Events that may come from one sitting at one camera, and so say the same: they count as one."""
+    reference_together: Annotated[int, Field(ge=1)] = 1
+    """The same of the rows of the reference. A reference taken in sittings says less than its size: where it is large,
+    give its sittings' size here; else limits may lie too low, and quiet days raise alarms (benchmarks/drift_quiet.py).
+    """
     levels: tuple[float, ...] = (0.05, 0.25, 0.5)
     """Shares of the reference below and above which the columns' quantiles are taken."""
     directions: Annotated[int, Field(ge=0)] = 16
@@ -217,17 +221,23 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     """The parts of the limits, and the monitor over them; each part has the same weight.
 
     The share of events beyond the j-th order statistic of n is bounded as if j + 1 of n had been counted beyond a
-    fixed mark: its distribution is that of the binomial tail's inverse.
+    fixed mark: its distribution is that of the binomial tail's inverse. Of the outliers only the half of the reference
+    counts that their Gaussian was not fitted on: rows that it was fitted on lie nearer than others.
     """
     usable, beyond = watched.hits(reference.values, reference.predictions)
     n, k = usable.sum(axis=0), beyond.sum(axis=0)
-    settings = watched.settings
+    settings, held_out = watched.settings, len(watched.outliers.known)
     error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
+    far = slice(marks, marks + len(OUTLIERS))
+    n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
-    parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - marks - len(OUTLIERS))
-    first = np.minimum(k + (np.arange(len(n)) < marks), n)
-    rates = [one_sample.tolerated(int(a), int(b), error, settings.tolerance) for a, b in zip(n, first, strict=True)]
+    parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - far.stop)
+    first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / settings.reference_together
+    rates = [
+        one_sample.tolerated(float(a), float(b), error, settings.tolerance)
+        for a, b in zip(n / settings.reference_together, first, strict=True)
+    ]
     named = [
         (name, rate, part) for name, rate, part in zip(watched.names(), rates, parts, strict=True) if rate < USELESS
     ]

@@ -76,10 +76,21 @@ def test_ks_equals_scipy_with_and_without_ties(decimals: int, rng: np.random.Gen
     np.testing.assert_allclose([ks.p_of(d, 300, 170) for d in found], [one.pvalue for one in expected], rtol=1e-9)
 
 
+def test_ks_of_columns_that_crowd_into_one_cell(rng: np.random.Generator) -> None:
+    """Far outliers, a constant, few values, and a window beyond the reference on both sides."""
+    old, new = rng.normal(size=(300, 6)), rng.normal(size=(170, 6))
+    old[0, 0], old[:, 1], new[:90, 1] = 1e9, 0.25, 0.25
+    old[:, 2], new[:, 2] = rng.integers(0, 3, 300), rng.integers(0, 4, 170)
+    new[:, 3], new[:, 4], new[:, 5] = 7, -7, old[:170, 5]
+    found = ks.Ks.fit(old, np.zeros(300, np.int64), 1).distances(new)
+    expected = [stats.ks_2samp(old[:, place], new[:, place]).statistic for place in range(6)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_mmd_of_permutations_equals_its_definition(rng: np.random.Generator) -> None:
     rows = rng.normal(size=(90, 3)).astype(np.float32)
     kernel = mmd._kernel(mmd._squares(rows, rows), 1.5)
-    found, _ = mmd._statistics(kernel, 40, 9)
+    found, _ = mmd._statistics(kernel[:50, :50], kernel[:50, 50:], kernel[50:, 50:], 9)
     clean = kernel.astype(float) - np.diag(np.diag(kernel))
     old, new, across = clean[:50, :50], clean[50:, 50:], clean[:50, 50:]
     assert found == pytest.approx(old.sum() / (50 * 49) + new.sum() / (40 * 39) - 2 * across.mean(), abs=1e-6)
