@@ -38,6 +38,8 @@ class Reference(Config):
     statistics: tuple[str, ...]
     """Names of the columns of statistics.npy."""
     embedding_size: int
+    together: float = 1.0
+    """Rows that were taken together, as of one sitting: of the group of a row, on average. They say the same."""
 
 
 class Table(NamedTuple):
@@ -86,6 +88,15 @@ def read(folder: Path) -> Table:
         if array.shape != shape:
             raise PermanentError(f"{str(folder / name)!r} has shape {array.shape!r} instead of {shape!r}")
     return Table(description, *arrays)
+
+
+def together(groups: Sequence[str]) -> float:
+    """Size of the group of a row, on average over the rows: the loss of information where a group says one thing.
+
+    The design effect of clusters whose members are all alike (Kish 1965, 8.2).
+    """
+    sizes = np.unique(np.asarray(groups), return_counts=True)[1]
+    return max(1.0, float((sizes**2).sum() / max(1, sizes.sum())))
 
 
 def rows_of(wanted: Sequence[str], every: Sequence[str]) -> NDArray[np.int64]:

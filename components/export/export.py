@@ -141,6 +141,7 @@ def _write_reference(
         labels=tuple(table.labels),
         statistics=workload.features.FEATURE_NAMES,
         embedding_size=choice.embeddings.shape[1],
+        together=reference.together([rows.samples[row].group for row in part]),
     )
     predictions = choice.logits[part].argmax(axis=1)
     reference.write(folder, description, choice.embeddings[part], rows.statistics[part], predictions)

@@ -49,10 +49,9 @@ class Settings(Config):
     """Chance that any of the reference's bounds is wrong, over all of them."""
     together: Annotated[int, Field(ge=1)] = 10
     """Events that may come from one sitting at one camera, and so say the same: they count as one."""
-    reference_together: Annotated[int, Field(ge=1)] = 1
-    """The same of the rows of the reference. A reference taken in sittings says less than its size: where it is large,
-    give its sittings' size here; else limits may lie too low, and quiet days raise alarms (benchmarks/drift_quiet.py).
-    """
+    reference_together: Annotated[float, Field(ge=1)] | None = None
+    """The same of the rows of the reference; none: as the release says, from the groups of its dataset. Too small a number
+    puts limits too low, and quiet days raise alarms (benchmarks/drift_quiet.py)."""
     levels: tuple[float, ...] = (0.05, 0.25, 0.5)
     """Shares of the reference below and above which the columns' quantiles are taken."""
     directions: Annotated[int, Field(ge=0)] = 16
@@ -233,10 +232,11 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
     parts = [Part.IMAGES if column < images else Part.EMBEDDING for column in watched.marks.column]
     parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - far.stop)
-    first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / settings.reference_together
+    alike = settings.reference_together or reference.together
+    first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / alike
     rates = [
         one_sample.tolerated(float(a), float(b), error, settings.tolerance)
-        for a, b in zip(n / settings.reference_together, first, strict=True)
+        for a, b in zip(n / alike, first, strict=True)
     ]
     named = [
         (name, rate, part) for name, rate, part in zip(watched.names(), rates, parts, strict=True) if rate < USELESS

@@ -36,6 +36,8 @@ class Sample(NamedTuple):
     predictions: Classes
     """int64 [n]: places in `classes`, or UNKNOWN."""
     classes: tuple[str, ...]
+    together: float = 1.0
+    """Rows of a reference that say the same, on average (`core.reference.together`)."""
 
     def rows_from(self, first: int) -> Self:
         """The rows from place `first` on."""
@@ -57,7 +59,8 @@ def of_release(folder: Path, digest: str) -> Sample:
     table = reference.read(folder / reference.FOLDER)
     names = tuple(f"embedding_{place}" for place in range(table.description.embedding_size))
     values = np.hstack([table.embeddings, table.statistics]).astype(float)
-    return Sample(digest, names + table.description.statistics, values, table.predictions, table.description.labels)
+    about = table.description
+    return Sample(digest, names + about.statistics, values, table.predictions, about.labels, about.together)
 
 
 def of_events(events: Sequence[Event], like: Sample) -> Sample:

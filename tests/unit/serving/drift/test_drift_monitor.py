@@ -97,6 +97,17 @@ def test_events_of_one_sitting_count_as_one(reference):
     assert np.allclose(state.log_r, alone.observe(one_sample.begin(alone.monitor), one).log_r)
 
 
+def test_a_reference_that_was_taken_in_sittings_bounds_less(reference):
+    """The release says how many of its rows say the same; a setting overrules it."""
+    plain, taken = (Watched.fit(one, 0.12, Settings()) for one in (reference, reference._replace(together=10.0)))
+    wider = {limit.name: limit.rate for limit in taken.monitor.limits}
+    assert all(
+        wider[limit.name] > limit.rate for limit in plain.monitor.limits if limit.name in wider and limit.name != WRONG
+    )
+    said = Watched.fit(reference._replace(together=10.0), 0.12, Settings(reference_together=1))
+    assert said.monitor == plain.monitor
+
+
 def test_missing_numbers_and_unknown_classes_hit_nothing(watched):
     rows = draw(np.random.default_rng(7), 50, camera=50.0, network=50.0)
     empty = rows._replace(values=np.full_like(rows.values, np.nan), predictions=np.full(50, UNKNOWN))
