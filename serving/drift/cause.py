@@ -127,7 +127,7 @@ def _weights(reference: Sample, window: Sample) -> Values:
 def _distance(old: Values, weights: Values, new: Values) -> float:
     """Largest difference of the weighted distribution function of `old` and that of `new`, over all values."""
     order = old.argsort()
-    below = np.concatenate([[0.0], weights[order].cumsum() / weights.sum()])
+    below = np.minimum(np.concatenate([[0.0], weights[order].cumsum() / weights.sum()]), 1.0)
     points = np.concatenate([old, new])
     ordered = np.sort(new)
     theirs = below[old[order].searchsorted(points, side="right")]

@@ -50,8 +50,8 @@ class Settings(Config):
     together: Annotated[int, Field(ge=1)] = 10
     """Events that may come from one sitting at one camera, and so say the same: they count as one."""
     reference_together: Annotated[float, Field(ge=1)] | None = None
-    """The same of the rows of the reference; none: as the release says, from the groups of its dataset. Too small a number
-    puts limits too low, and quiet days raise alarms (benchmarks/drift_quiet.py)."""
+    """The same of the rows of the reference; none: as the release says, from the groups of its dataset. Too small a
+    number puts limits too low, and quiet days raise alarms (benchmarks/drift_quiet.py)."""
     levels: tuple[float, ...] = (0.05, 0.25, 0.5)
     """Shares of the reference below and above which the columns' quantiles are taken."""
     directions: Annotated[int, Field(ge=0)] = 16

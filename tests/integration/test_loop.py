@@ -74,7 +74,7 @@ def test_a_broken_camera_is_named_learned_and_rolled_out(home, data):
         until(lambda: all_jobs(home, "pills")[0].status == "promoted")
     with Load(home, images, "pills") as load:
         time.sleep(2)
-    assert load.right / load.answered.total() > max(0.9, before + 0.1)
+    assert load.right / load.answered.total() > before + 0.2
     assert load.failed == 0
     assert "promoted" in titrate(home.root, "loop", "history").stdout
     page = titrate(home.root, "drift", "show").stdout.split()[-1]

@@ -2,7 +2,8 @@
 
 What is known is kept in `<home>/loop/<workload>/watch.json`, so that a restart in the middle of a window loses nothing;
 alarms are appended to `drift.jsonl`. An alarm stays open until another release serves, or nothing was raised for as
-long as a window of the ladder lasts; meanwhile the monitor starts anew after each alarm.
+long as a window of the ladder lasts. Meanwhile the monitor starts anew, and what it raises for the same causes is the
+same alarm: only another cause is another one.
 """
 
 import logging
@@ -103,6 +104,8 @@ class WatchState(Config):
     points: tuple[Point, ...] = ()
     alarm: Alarm | None = None
     """The open one, the newest if there were several."""
+    alarm_seen: datetime | None = None
+    """When the open alarm was last raised."""
     alarms: int = 0
     """Raised for this release."""
 
@@ -138,9 +141,13 @@ class DriftWatch:
             state = state.model_copy(update={"points": _with(state.points, _point(watched, evidence, verdict, now))})
         raised = self._alarm(state, verdict, now) if verdict.outcome is Outcome.FAIL else None
         if raised:
-            state = self._raised(state, raised)
-        elif state.alarm and now - state.alarm.raised_at > timedelta(hours=self._ladder.drift.window_hours):
-            state = state.model_copy(update={"alarm": None})
+            fresh = {"evidence": one_sample.begin(watched.monitor), "began_seq": state.seq, "alarm_seen": now}
+            known = state.alarm is not None and set(raised.causes) <= set(state.alarm.causes)
+            state, raised = state.model_copy(update=fresh), None if known else raised
+        elif state.alarm_seen and now - state.alarm_seen > timedelta(hours=self._ladder.drift.window_hours):
+            state = state.model_copy(update={"alarm": None, "alarm_seen": None})
+        if raised:
+            state = self._told(state, raised)
         write_atomic(self._file, state.model_dump_json())
         return Turn(state, raised)
 
@@ -188,12 +195,10 @@ class DriftWatch:
             classes=dict(list(found.classes.items())[:NAMED]),
         )
 
-    def _raised(self, state: WatchState, alarm: Alarm) -> WatchState:
+    def _told(self, state: WatchState, alarm: Alarm) -> WatchState:
         audit.append(self._file.with_name("drift.jsonl"), "drift", **alarm.model_dump(mode="json"))
         logger.warning("drift", extra={"facts": {"workload": self._workload, "said": alarm.said}})
-        fresh = one_sample.begin(self._fitted(state.release)[1].monitor)
-        changes = {"alarm": alarm, "alarms": state.alarms + 1, "evidence": fresh, "began_seq": state.seq}
-        return state.model_copy(update=changes)
+        return state.model_copy(update={"alarm": alarm, "alarms": state.alarms + 1})
 
 
 def load(home: Home, workload: str) -> WatchState | None:

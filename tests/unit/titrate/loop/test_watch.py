@@ -85,6 +85,18 @@ def test_an_alarm_closes_after_a_quiet_window(served):
     assert drift.update(served.release, served.now + timedelta(hours=26)).state.alarm is None
 
 
+def test_a_change_that_goes_on_is_one_alarm_and_another_cause_is_another(served):
+    looks(served, 2)
+    looks(served, 20, start=2, brightness=-3)
+    for part in range(3):
+        assert looks(served, 15, start=20 + 15 * part, brightness=-3).raised is None
+    assert len(watch.alarms(served.home, "pills")) == 1
+    assert watch.load(served.home, "pills").alarm_seen > watch.alarms(served.home, "pills")[0].raised_at
+    wrong = looks(served, 20, start=90, brightness=-3, label=lambda answer: "blue" if answer == "red" else "red").raised
+    assert wrong is not None and "quality drop" in wrong.causes
+    assert len(watch.alarms(served.home, "pills")) == 2
+
+
 def test_other_settings_begin_anew(served):
     looks(served, 5)
     other = DriftWatch(served.home, "pills", SETTINGS.model_copy(update={"tolerance": 0.1}))
@@ -94,7 +106,7 @@ def test_other_settings_begin_anew(served):
 def test_a_changed_alarm_log_is_found(served):
     looks(served, 2)
     looks(served, 20, start=2, brightness=-3)
-    looks(served, 20, start=30, brightness=-3)
+    looks(served, 20, start=30, brightness=-3, label=lambda answer: "blue" if answer == "red" else "red")
     log = served.home.root / "loop" / "pills" / "drift.jsonl"
     log.write_text(log.read_text().replace("camera change", "label shift", 1))
     with pytest.raises(PermanentError, match="line 2"):
