@@ -5,21 +5,39 @@ import threading
 import time
 
 import httpx
+import numpy as np
 import psutil
 
+from core import reference
 from core.home import Home
 from core.objects import Store
 from core.release import seal
 from core.signing import ensure_keys
 from serving.triton.server import is_alive
-from tests.colours import picture, write_repository
+from tests.colours import LABELS, picture, write_repository
 from titrate.predict import HEADER, decode, encode
 from titrate.stack.control import status
 from titrate.stack.ports import home_ports
 from titrate.stack.services import MARK
+from workloads.pills.features import FEATURE_NAMES
 
 BACK_WITHIN = 40.0
 """Seconds; 2 to 3 on two idle cores, but these tests may share them."""
+
+
+def _write_reference(folder):
+    """Of colours drawn at random: what the tests ask about is unlike it."""
+    rows, random = 120, np.random.default_rng(0)
+    description = reference.Reference(
+        version=reference.VERSION,
+        dataset="none",
+        samples=tuple(map(str, range(rows))),
+        labels=tuple(LABELS),
+        statistics=FEATURE_NAMES,
+        embedding_size=len(LABELS),
+    )
+    values = [random.normal(size=(rows, size)).astype(np.float32) for size in (len(LABELS), len(FEATURE_NAMES))]
+    reference.write(folder, description, *values, np.arange(rows) % len(LABELS))
 
 
 class Colours:
@@ -31,8 +49,7 @@ class Colours:
         self.releases = []
         for threshold in (0.5, 0.99999):
             folder = write_repository(root / str(threshold), abstain_below=threshold)
-            (folder / "reference").mkdir()
-            (folder / "reference" / "embeddings.json").write_text("[]")
+            _write_reference(folder / reference.FOLDER)
             digest = seal(folder, private)
             Store(str(self.home.objects)).publish(folder, f"releases/{digest}")
             self.releases.append(digest)

@@ -7,10 +7,12 @@ import httpx
 import pytest
 import yaml
 
+from core.files import write_atomic
 from serving.triton.server import free_ports
 from tests.colours import picture
 from tests.prometheus import command, query, running
 from tests.stack_home import Colours, until
+from titrate.loop.settings import folder as settings_folder
 from titrate.observability.__main__ import ladders
 from titrate.observability.dashboards import PANELS
 from titrate.observability.rules import rules
@@ -33,11 +35,12 @@ def prometheus(tmp_path_factory):
     for group in made["groups"]:
         group["interval"] = "1s"  # budgets, every 5 minutes
     (folder / "rules.yaml").write_text(yaml.safe_dump(made))
+    write_atomic(settings_folder(colours.home, "pills") / "settings.json", '{"watch": {"every_seconds": 1}}')
     up(colours.home)
     try:
         port = free_ports().http
         with running(folder, [command(folder, port, _config(colours))]):
-            until(lambda: len(query(f"http://127.0.0.1:{port}", "up == 1")) == 4, WITHIN)
+            until(lambda: len(query(f"http://127.0.0.1:{port}", "up == 1")) == 5, WITHIN)
             _ask(colours, f"http://127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}"
     finally:
@@ -52,6 +55,7 @@ def _config(colours):
         "triton": (triton, "/metrics"),
         "gateway": (ports.gateway, "/metrics"),
         "feedback": (ports.feedback, "/metrics"),
+        "loop": (ports.loop, "/metrics"),
     }
     return {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},

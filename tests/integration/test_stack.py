@@ -164,7 +164,15 @@ def test_another_port_is_refused_while_it_runs(colours):
 
 def test_services_and_logs_are_told(colours):
     names = [service.name for service in status(colours.home)]
-    assert names == ["envoy", f"triton-pills-{colours.releases[0][:8]}", "gateway", "feedback", "rollouts", "mlflow"]
+    assert names == [
+        "envoy",
+        f"triton-pills-{colours.releases[0][:8]}",
+        "gateway",
+        "feedback",
+        "rollouts",
+        "loop",
+        "mlflow",
+    ]
     assert status(colours.home)[0].detail == f"serves pills {colours.releases[0][:12]}"
     assert "ready" in logs(colours.home, "supervisor", 5)
     assert httpx.get(f"{status(colours.home)[-1].address}/health").text == "OK"
@@ -236,7 +244,7 @@ def test_an_open_address_without_keys_is_refused_and_what_runs_goes_on(colours, 
     file.unlink()
 
 
-@pytest.mark.parametrize("victim", ["triton", "stub", "envoy", "gateway", "feedback", "rollouts"])
+@pytest.mark.parametrize("victim", ["triton", "stub", "envoy", "gateway", "feedback", "rollouts", "loop"])
 def test_a_killed_process_comes_back(colours, client, victim):
     triton = colours.triton()
     pids = {service.name: service.pid for service in status(colours.home)}

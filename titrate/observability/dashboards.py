@@ -1,7 +1,7 @@
 """Grafana dashboards (M04) over the metrics that there are; `python -m titrate.observability` writes them as JSON.
 
 A panel is here only if its queries give data on a running stack (tests/integration/test_dashboards.py asks every one).
-Training has none yet: its curves are in MLflow and in report.html. Drift gets its own with the service that exports it.
+Training has none yet: its curves are in MLflow and in report.html.
 """
 
 import json
@@ -153,6 +153,47 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             "Sampled predictions that were kept.",
             "short",
             {"{{result}}": _each("titrate_feedback_events_total", "result", "1d", "increase")},
+        ),
+    ),
+    "drift": (
+        Panel(
+            "Drift score",
+            "Of the window, 0..1; nothing with fewer than 100 events.",
+            "short",
+            {"{{workload}}": sources.DRIFT},
+        ),
+        Panel(
+            "Evidence of drift",
+            "Nats, by what it is about; an alarm is raised when the parts' average passes the limit.",
+            "short",
+            {
+                "{{workload}} {{part}}": "titrate_drift_evidence_nats",
+                "{{workload}} limit": "titrate_drift_limit_nats",
+            },
+        ),
+        Panel(
+            "Open alarms",
+            "By cause; docs/drift.md says what each asks for.",
+            "short",
+            {"{{cause}}": "sum by (cause) (titrate_drift_alarm)"},
+        ),
+        Panel(
+            "Alarms in a day",
+            "By cause.",
+            "short",
+            {"{{cause}}": _each("titrate_drift_alarms_total", "cause", "1d", "increase")},
+        ),
+        Panel(
+            "Last look",
+            "Since the events were last looked at.",
+            "s",
+            {"{{workload}}": "time() - titrate_drift_updated_timestamp_seconds"},
+        ),
+        Panel(
+            "Failed trainings in a week",
+            "That brought no serving release.",
+            "short",
+            {"{{workload}}": _each(sources.RETRAIN_FAILURES, "workload", "7d", "increase")},
         ),
     ),
     "infrastructure": (
