@@ -195,7 +195,7 @@ def test_a_new_stable_release_takes_over_without_a_refused_request(colours):
     order = [release for _, release, _ in answers]
     assert order[0] == order[-1] == old
     assert new in order
-    until(lambda: len(status(colours.home)) == 6)  # the server that is no longer needed went
+    until(lambda: len(status(colours.home)) == 7)  # the server that is no longer needed went
 
 
 def test_a_release_that_does_not_verify_does_not_replace_the_one_that_serves(colours, client):

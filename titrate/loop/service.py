@@ -111,6 +111,7 @@ class Loop:
         """Made anew when its settings change."""
         asked = settings(self._home, name)
         if name not in self._workloads or self._workloads[name].asked != asked:
+            self._metrics.failures.labels(name)  # there from the beginning: an increase from nothing is none
             self._workloads[name] = Workload(self._home, name, asked)
         return self._workloads[name]
 
@@ -144,7 +145,6 @@ class Loop:
         else:
             with contextlib.suppress(KeyError):
                 metrics.pending.remove(name)
-        metrics.failures.labels(name)  # there from the beginning: an increase from nothing is none
         if job := look.ended:
             metrics.jobs.labels(name, job.status.replace(" ", "_")).inc()
             if job.status != "promoted":
