@@ -5,6 +5,7 @@ so the driver runs in the head's pod and its output is read from Ray's own API.
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def ray_job(spec: Spread, settings: Path, folder: Path, budget: float, run: str,
     """The RayJob that runs the sweep of a file in `folder`; `budget`: seconds, 0 without a limit."""
     nodes = spec.nodes
     body: Json = {
-        "entrypoint": f"python -m tuning {settings} {folder} {budget:g}",
+        "entrypoint": shlex.join(["python", "-m", "tuning", str(settings), str(folder), f"{budget:g}"]),
         "submissionMode": "HTTPMode",
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": KEEP_SECONDS,

@@ -29,6 +29,7 @@ from components.jobs.place import Limits, Place
 from components.jobs.watch import Task, run
 from components.train.job import Tracking, TrainResult
 from components.train.train import train, working_folder
+from core import progress
 from core.config import Config
 from core.files import new_folder
 from core.objects import Store
@@ -72,6 +73,7 @@ def train_job(spec: Distributed, job: Path, report: Path, run: str, owner: Owner
         "OMP_WAIT_POLICY": "passive",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "TITRATE_ERROR_FILE": str(report),
+        progress.FILE: progress.LINES,
     }
     body: Json = {
         "runtimeRef": {"name": nodes.runtime},
