@@ -113,7 +113,7 @@ def _overlay(folder: Path) -> Path:
         "resources": [os.path.relpath(ROOT / "kustomize" / "base" / "jobs", target.resolve())],
         "namespace": NAMESPACE,
         "images": [{"name": "titrate/train", "newName": name, "newTag": tag}],
-        "patches": [{"target": {"kind": "RoleBinding"}, "patch": subject}],
+        "patches": [{"target": {"kind": "RoleBinding", "name": "titrate-jobs"}, "patch": subject}],
     }
     (target / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return target
