@@ -112,7 +112,8 @@ def train_where(
     tracking: Tracking,
     nproc: int | None = None,
 ) -> TrainResult:
-    """Train as `train` does: here, or as the TrainJob that `cluster` describes (a Distributed, JSON).
+    """Train as `train` does: here, or as the TrainJob that `cluster` describes (a Distributed, JSON; it says how many
+    processes, not `nproc`).
 
     Raises what `train` and `components.jobs.watch.run` do.
     """

@@ -26,15 +26,30 @@ pytestmark = pytest.mark.cluster
 NAMESPACE, CLAIM, VOLUME = "titrate-jobs", "titrate-work", "/var/lib/titrate"
 
 TRAIN = """
-import json, sys
+import os, sys, threading, time
 from pathlib import Path
 from components.train.cluster import train_where
 from components.train.job import Tracking
 from core.objects import Store
 from core.step import reporting_errors
 from workloads.contract import load
-cluster, config, run = sys.argv[1:]
+cluster, config, run, *kill = sys.argv[1:]
 home = Path("/var/lib/titrate")
+began = time.time()
+
+
+def saved():
+    return any(file.stat().st_mtime > began for file in home.glob("work/train/*/checkpoint.safetensors"))
+
+
+def killed():
+    while not saved():
+        time.sleep(0.5)
+    os._exit(137)
+
+
+if kill:
+    threading.Thread(target=killed, daemon=True).start()
 tracking = Tracking(uri=f"sqlite:///{home}/mlflow.db", experiment="pills", run=run)
 with reporting_errors("train"):
     config = load("pills").configuration(config)
@@ -164,7 +179,10 @@ def _pod(name: str, arguments: list[str], account: str = "pipeline-runner") -> d
 def _run(here: Cluster, name: str, arguments: list[str], account: str = "pipeline-runner", seconds: float = 300) -> Any:
     """(phase, log) of a pod that has ended."""
     here.kubectl("apply", "-f", "-", text=json.dumps(_pod(name, arguments, account)))
+    return _ended(here, name, seconds)
 
+
+def _ended(here: Cluster, name: str, seconds: float = 300) -> Any:
     def ended() -> str:
         phase = str(here.get("pod", name)["status"]["phase"])
         return phase if phase in {"Succeeded", "Failed"} else ""
@@ -204,6 +222,23 @@ def test_what_the_user_must_put_right_is_told_once_and_leaves_no_job(here: Clust
     assert phase == "Failed"
     assert "error: the loss is not a number" in log
     assert log.count(": created") == 1
+    assert not here.get("trainjobs")["items"]
+
+
+def test_a_training_whose_step_and_whose_node_are_lost_goes_on(here: Cluster) -> None:
+    """The step is killed and tried again as Kubeflow does; a node's pod is removed as by a spot interruption."""
+    arguments = ["-c", TRAIN, _training(), small(max_epochs=60, min_epochs=60).model_dump_json(), "run-5"]
+    phase, log = _run(here, "step-killed", [*arguments, "kill"])
+    assert phase == "Failed", log
+    (job,) = here.get("trainjobs")["items"]
+    here.kubectl("apply", "-f", "-", text=json.dumps(_pod("step-again", arguments)))
+    here.until(lambda: "found again" in here.kubectl("logs", "step-again", check=False), "the job is found again")
+    assert here.get("trainjob", job["metadata"]["name"])["metadata"]["ownerReferences"][0]["name"] == "step-again"
+    pods = here.get("pods", "-l", f"titrate.dev/job={job['metadata']['name']}")["items"]
+    here.kubectl("delete", "pod", pods[1]["metadata"]["name"], "--wait=false")
+    phase, log = _ended(here, "step-again", 360)
+    assert phase == "Succeeded", log
+    assert json.loads(log.split("RESULT ")[1].split(" [")[0])["resumed_at"] > 0
     assert not here.get("trainjobs")["items"]
 
 
