@@ -78,9 +78,9 @@ def ray_job(spec: Spread, settings: Path, folder: Path, budget: float, run: str,
     template = _template(spec, pod_metadata(name, STEP, run), folder / REPORT)
     body["rayClusterSpec"] = {
         "headGroupSpec": {
-            "rayStartParams": {"dashboard-host": "0.0.0.0", **_capacity(spec.place)},
+            "rayStartParams": {"dashboard-host": "0.0.0.0", **_capacity(spec.place)},  # nosec B104 # in its pod
             "template": template,
-        },  # nosec B104 # inside its pod
+        },
         **({"workerGroupSpecs": [_workers(spec, template)]} if nodes.workers else {}),
     }
     return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": described, "spec": body}

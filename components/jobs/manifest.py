@@ -60,7 +60,7 @@ def pod_metadata(name: str, step: str, run: str) -> Json:
 
 def variables(place: Place, plain: Mapping[str, str]) -> list[Json]:
     """`env` of a container: plain values, then the secrets' by reference. HOME and USER: the image's user has none."""
-    values = {"HOME": "/tmp", "USER": TITRATE, **plain}  # nosec B108 # a container's own
+    values = {"HOME": "/tmp", "USER": TITRATE, **plain}  # nosec B108 # the container's own
     secrets = [
         {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
         for secret, keys in place.environment.items()

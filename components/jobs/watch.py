@@ -24,6 +24,8 @@ POLL_SECONDS, PATIENCE = 2.0, 30
 """Between two looks; how many in a row the API server may be away."""
 SLACK_SECONDS = 120
 """After its deadline a job may take so long to say that it is over."""
+MOST_SAID = 600
+"""Characters of what the cluster says: Ray's advice on memory alone has thousands."""
 GONE_SECONDS = 180
 """Until an earlier attempt's pods have ended: they write a checkpoint first."""
 
@@ -123,7 +125,7 @@ def _verdict(task: Task, outcome: Outcome, error: TitrateError | None) -> Titrat
         return None
     if error:
         return error
-    said = f"{outcome.reason} {outcome.message}".strip() or "no reason"
+    said = f"{outcome.reason} {outcome.message}".strip()[:MOST_SAID] or "no reason"
     if outcome.reason == LATE:
         return _late(task, said)
     return TemporaryError(f"{task.name} ended without an error of ours: {said}; its log is above")

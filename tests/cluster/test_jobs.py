@@ -196,12 +196,12 @@ def _ended(here: Cluster, name: str, seconds: float = 300) -> Any:
     return phase, log
 
 
-def _place(cpu: str) -> Place:
-    return Place(image=_image(), claim=CLAIM, volume=VOLUME, resources=Resources(cpu=cpu, memory="2Gi"))
+def _place(cpu: str, memory: str) -> Place:
+    return Place(image=_image(), claim=CLAIM, volume=VOLUME, resources=Resources(cpu=cpu, memory=memory))
 
 
 def _training(**limits: Any) -> str:
-    return Distributed(place=_place("600m"), nodes=Nodes(nodes=2, deadline=240, **limits)).model_dump_json()
+    return Distributed(place=_place("600m", "2Gi"), nodes=Nodes(nodes=2, deadline=240, **limits)).model_dump_json()
 
 
 def test_a_training_on_two_nodes_leaves_its_result_and_no_job(here: Cluster) -> None:
@@ -254,7 +254,7 @@ def test_what_a_terminated_step_left_is_reaped(here: Cluster) -> None:
 
 
 def test_a_sweep_runs_as_a_rayjob_and_leaves_no_job(here: Cluster) -> None:
-    spread = Spread(place=_place("1200m"), nodes=RayNodes(deadline=420)).model_dump_json()
+    spread = Spread(place=_place("1200m", "5Gi"), nodes=RayNodes(deadline=420)).model_dump_json()
     phase, log = _run(here, "step-tune", ["-c", TUNE, spread, small().model_dump_json(), "run-4"], seconds=480)
     assert phase == "Succeeded", log
     assert "trial 3 " in log, "the driver's lines"
