@@ -227,7 +227,7 @@ def test_what_the_user_must_put_right_is_told_once_and_leaves_no_job(here: Clust
 
 def test_a_training_whose_step_and_whose_node_are_lost_goes_on(here: Cluster) -> None:
     """The step is killed and tried again as Kubeflow does; a node's pod is removed as by a spot interruption."""
-    arguments = ["-c", TRAIN, _training(), small(max_epochs=60, min_epochs=60).model_dump_json(), "run-5"]
+    arguments = ["-c", TRAIN, _training(), small(max_epochs=30, min_epochs=30).model_dump_json(), "run-5"]
     phase, log = _run(here, "step-killed", [*arguments, "kill"])
     assert phase == "Failed", log
     (job,) = here.get("trainjobs")["items"]
