@@ -10,6 +10,7 @@ from core.home import Home
 from core.objects import Store
 from titrate.run import runs
 from titrate.stack.state import supervisor_pid, wanted
+from tuning.records import SWEEP, Journal
 
 KEPT_RUNS = 5
 """Newest finished runs whose pipeline artefacts stay for inspection."""
@@ -71,11 +72,11 @@ def _releases(home: Home) -> Iterator[Unneeded]:
 
 
 def _folders(home: Home) -> Iterator[Unneeded]:
-    """Caches and checkpoints, unless a run is unfinished or the stack uses them."""
-    if supervisor_pid(home) or any(record.status == "running" for record in runs(home)):
+    """Caches and checkpoints, unless a run or a sweep is unfinished or the stack uses them."""
+    if supervisor_pid(home) or _unfinished(home):
         return
     for kind, root, why in (
-        ("checkpoints", home.work, "no run is unfinished"),
+        ("checkpoints", home.work, "no run or sweep is unfinished"),
         ("cache", home.cache, "is made again when needed"),
     ):
         for path in sorted(root.glob("*")):
@@ -93,10 +94,18 @@ def _artefacts(home: Home) -> Iterator[Unneeded]:
 
 def _drafts(home: Home) -> Iterator[Unneeded]:
     """What killed processes left: drafts of folders and files, while nothing runs."""
-    if any(record.status == "running" for record in runs(home)) or not home.root.exists():
+    if _unfinished(home) or not home.root.exists():
         return
     for path in sorted(home.root.rglob(".*.draft")):
         yield Unneeded(kind="draft", name=path.name, path=str(path), bytes=_size(path), why="its writer was killed")
+
+
+def _unfinished(home: Home) -> bool:
+    """Whether a run or a sweep is going on, or can go on."""
+    journals = (Journal(path.parent) for path in home.sweeps.glob(f"*/{SWEEP}"))
+    return any(record.status == "running" for record in runs(home)) or any(
+        journal.in_state("running", "interrupted") for journal in journals
+    )
 
 
 def _size(path: Path) -> int:

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 from components.train.tracking import Tracker, flat
 from core.errors import UserError
@@ -19,14 +18,10 @@ from tuning.engine import engine
 from tuning.page import page
 from tuning.records import ENDED, SWEEP, Journal, Sweep, Trial, interrupt
 from tuning.result import SweepResult, result, with_importance
-from tuning.space import distributions, domains
+from tuning.search import population, tpe
+from tuning.space import domains
 from tuning.tidy import Tidy
 
-GRACE, KEEP = 12, 3
-"""ASHA's first look, percent of a training, and of how many trials one goes on at each look (Li et al. 2020): looks at
-12 and 36 percent."""
-INTERVAL = 20
-"""Percent of a training between two exchanges of the population."""
 RESERVE, RESERVE_SECONDS = 0.08, 8.0
 """How much of the budget is kept for ending trials and writing the result: a share, at most so many seconds."""
 BEST, RESULT, PAGE = "best.json", "result.json", "report.html"
@@ -47,7 +42,8 @@ def sweep(
         journal = Journal(folder)
         interrupt(journal, journal.in_state("running"))
         if settings.trials > len(journal.in_state(*ENDED)):
-            with _tracked(settings, folder) as parent, engine(folder) as has:
+            with _tracked(settings, folder) as tracker, engine(folder) as has:
+                parent = tracker.run_id() if tracker else ""  # MLflow and Ray start side by side
                 _fit(settings, folder, journal, _resources(settings, has), parent, ends, show)
         interrupt(journal, journal.in_state("running"))
         Tidy(settings).sweep_up(folder, journal)
@@ -89,10 +85,10 @@ def conclude(settings: Sweep, folder: Path, journal: Journal) -> SweepResult:
 
 
 @contextlib.contextmanager
-def _tracked(settings: Sweep, folder: Path) -> Iterator[str]:
-    """The sweep's own MLflow run for the block, by its id; none when nothing is tracked."""
+def _tracked(settings: Sweep, folder: Path) -> Iterator[Tracker | None]:
+    """The sweep's own MLflow run for the block; none when nothing is tracked."""
     if settings.tracking is None:
-        yield ""
+        yield None
         return
     params = {"trials": settings.trials, "seed": settings.seed, "pbt": settings.pbt, "latency": settings.latency}
     space = {f"space.{key}": span.model_dump_json() for key, span in settings.space.keys.items()}
@@ -101,7 +97,7 @@ def _tracked(settings: Sweep, folder: Path) -> Iterator[str]:
     )
     status = "FAILED"
     try:
-        yield tracker.run_id()
+        yield tracker
         status = "FINISHED"
     finally:
         tracker.finish(status)
@@ -136,7 +132,7 @@ def _fit(
     trainable = tune.with_parameters(
         TrialRun, sweep=settings, folder=str(folder), parent=parent, deadline=deadline, gpus=resources["GPU"]
     )
-    searcher = _population(settings, journal) if settings.pbt else _tpe(settings, journal)
+    searcher = population(settings, journal) if settings.pbt else tpe(settings, journal)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {name.lower(): amount for name, amount in resources.items()}),
         param_space=domains(settings.space) if settings.pbt else None,
@@ -161,72 +157,6 @@ def _fit(
         shutil.rmtree(folder / "ray", ignore_errors=True)  # what Tuner.restore would read
 
 
-def _tpe(settings: Sweep, journal: Journal) -> dict[str, Any]:
-    """TPE, told of what is known, and ASHA."""
-    import optuna
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    from tuning.distinct import Distinct
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    spans = distributions(settings.space)
-    metrics, modes = (["score", "latency_ms"], ["max", "min"]) if settings.latency else ("score", "max")
-    storage = optuna.storages.InMemoryStorage()
-    directions: list[Literal["minimize", "maximize"]] = ["maximize", "minimize"] if settings.latency else ["maximize"]
-    study = optuna.create_study(storage=storage, study_name="optuna", directions=directions)
-    for trial in journal.in_state(*ENDED):
-        study.add_trial(_known(trial, spans, settings.latency))
-    # Another seed for each resumption: the same would propose the first trials again.
-    sampler = optuna.samplers.TPESampler(seed=settings.seed + 7919 * len(journal.trials))
-    search = OptunaSearch(
-        spans,
-        metric=metrics,
-        mode=modes,
-        points_to_evaluate=[trial.values for trial in journal.in_state("interrupted")],
-        sampler=sampler,
-        study_name="optuna",
-        storage=storage,
-    )
-    asha = ASHAScheduler(
-        time_attr="percent", metric="score", mode="max", max_t=100, grace_period=GRACE, reduction_factor=KEEP
-    )
-    known = [trial.values for trial in journal.in_state(*ENDED)]
-    return {"search_alg": Distinct(search, known), "scheduler": asha if settings.stop_early else None}
-
-
-def _known(trial: Trial, spans: Any, latency: bool) -> Any:
-    """A trial that has ended, for Optuna."""
-    import optuna
-
-    wanted = [trial.score, trial.latency_ms] if latency else [trial.score]
-    values = [value for value in wanted if value is not None]
-    good = trial.state != "failed" and len(values) == len(wanted)
-    state = optuna.trial.TrialState.COMPLETE if good else optuna.trial.TrialState.FAIL
-    return optuna.trial.create_trial(
-        state=state, params=trial.values, distributions=spans, values=values if good else None
-    )
-
-
-def _population(settings: Sweep, journal: Journal) -> dict[str, Any]:
-    """Random values at first, which the population then changes."""
-    from ray.tune.schedulers import PopulationBasedTraining
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    first = BasicVariantGenerator(
-        points_to_evaluate=[trial.values for trial in journal.in_state("interrupted")],
-        random_state=settings.seed + len(journal.trials),
-    )
-    pbt = PopulationBasedTraining(
-        time_attr="percent",
-        metric="score",
-        mode="max",
-        perturbation_interval=INTERVAL,
-        hyperparam_mutations=domains(settings.space, midway=True),
-    )
-    return {"search_alg": first, "scheduler": pbt}
-
-
 def _refuse_nothing(found: SweepResult, settings: Sweep, folder: Path, ends: float) -> None:
     """Raises UserError when no trial came to its end: why, and what to do."""
     if found.best is not None:
@@ -235,8 +165,9 @@ def _refuse_nothing(found: SweepResult, settings: Sweep, folder: Path, ends: flo
     if failed and len(failed) == len(found.trials):
         raise UserError(f"all {len(failed)} trials failed; trial {failed[0].number}: {failed[0].reason}")
     far = max((trial.percent for trial in found.trials), default=0.0)
+    what = "the budget ended" if ends else "the sweep was interrupted"
     raise UserError(
-        f"the budget ended before a single trial did: the furthest had done {far:.0f} % of its training. Go on with "
+        f"{what} before a single trial came to its end: the furthest had done {far:.0f} % of its training. Go on with "
         f"`titrate tune {settings.workload} --resume {folder.name}`, with a larger --budget, "
         "or try shorter trainings (--set train.images=...)"
     )

@@ -7,7 +7,8 @@ from core.errors import UserError
 from tests.unit.tuning.test_sweep_records import settings, trial
 from titrate.tune import seconds
 from tuning.records import Journal
-from tuning.sweep import _resources, _tpe
+from tuning.search import tpe
+from tuning.sweep import _resources
 from workloads.space import Choice, Space
 
 
@@ -23,7 +24,7 @@ def batch(value, state, number):
 
 
 def test_no_values_are_proposed_twice_and_the_end_of_the_space_ends_the_search(few, tmp_path):
-    search = _tpe(few, Journal(tmp_path))["search_alg"]
+    search = tpe(few, Journal(tmp_path))["search_alg"]
     proposed = [search.suggest(str(number)) for number in range(4)]
     assert sorted(values["train.batch"] for values in proposed) == [8, 16, 32, 64]
     assert search.suggest("5") == Searcher.FINISHED
@@ -33,14 +34,14 @@ def test_a_resumed_search_begins_with_what_was_interrupted_and_repeats_nothing_t
     journal = Journal(tmp_path)
     for number, (value, state) in enumerate(((8, "finished"), (16, "interrupted"), (32, "failed")), 1):
         journal.write(batch(value, state, number))
-    search = _tpe(few, journal)["search_alg"]
+    search = tpe(few, journal)["search_alg"]
     assert [search.suggest(str(number)) for number in range(2)] == [{"train.batch": 16}, {"train.batch": 64}]
     assert search.suggest("2") == Searcher.FINISHED
 
 
 @pytest.mark.parametrize("latency", [False, True])
 def test_the_search_learns_from_results_and_lives_with_failures(few, tmp_path, latency):
-    search = _tpe(few.model_copy(update={"latency": latency}), Journal(tmp_path))["search_alg"]
+    search = tpe(few.model_copy(update={"latency": latency}), Journal(tmp_path))["search_alg"]
     for number in range(3):
         search.suggest(str(number))
     result = {"score": 0.5, "latency_ms": 3.0, "training_iteration": 1}
