@@ -196,6 +196,11 @@ def _ended(here: Cluster, name: str, seconds: float = 300) -> Any:
     return phase, log
 
 
+def _nothing_left(here: Cluster, kind: str) -> None:
+    """A removed job is gone when its pods have ended."""
+    here.until(lambda: not here.get(kind)["items"], f"no {kind}")
+
+
 def _place(cpu: str, memory: str) -> Place:
     return Place(image=_image(), claim=CLAIM, volume=VOLUME, resources=Resources(cpu=cpu, memory=memory))
 
@@ -211,7 +216,7 @@ def test_a_training_on_two_nodes_leaves_its_result_and_no_job(here: Cluster) -> 
     assert result["processes"] == 2
     assert "model.safetensors" in log
     assert "[0] train: 24/24" in log, "the leader's log"
-    assert not here.get("trainjobs")["items"]
+    _nothing_left(here, "trainjobs")
     files = here.kubectl("exec", "loader", "--", "find", f"{VOLUME}/work", "-name", "checkpoint.safetensors")
     assert len(files.split()) == 1
 
@@ -222,7 +227,7 @@ def test_what_the_user_must_put_right_is_told_once_and_leaves_no_job(here: Clust
     assert phase == "Failed"
     assert "error: the loss is not a number" in log
     assert log.count(": created") == 1
-    assert not here.get("trainjobs")["items"]
+    _nothing_left(here, "trainjobs")
 
 
 def test_a_training_whose_step_and_whose_node_are_lost_goes_on(here: Cluster) -> None:
@@ -239,7 +244,7 @@ def test_a_training_whose_step_and_whose_node_are_lost_goes_on(here: Cluster) ->
     phase, log = _ended(here, "step-again", 360)
     assert phase == "Succeeded", log
     assert json.loads(log.split("RESULT ")[1].split(" [")[0])["resumed_at"] > 0
-    assert not here.get("trainjobs")["items"]
+    _nothing_left(here, "trainjobs")
 
 
 def test_what_a_terminated_step_left_is_reaped(here: Cluster) -> None:
@@ -250,7 +255,7 @@ def test_what_a_terminated_step_left_is_reaped(here: Cluster) -> None:
     phase, log = _run(here, "reaper", ["-m", "components.jobs", "0"], "titrate-reaper")
     assert phase == "Succeeded", log
     assert "its step step-left ended" in log
-    here.until(lambda: not here.get("trainjobs")["items"], "the TrainJob is gone")
+    _nothing_left(here, "trainjobs")
 
 
 def test_a_sweep_runs_as_a_rayjob_and_leaves_no_job(here: Cluster) -> None:
@@ -259,4 +264,4 @@ def test_a_sweep_runs_as_a_rayjob_and_leaves_no_job(here: Cluster) -> None:
     assert phase == "Succeeded", log
     assert "trial 3 " in log, "the driver's lines"
     assert "finished" in log.split("RESULT")[1]
-    here.until(lambda: not here.get("rayjobs")["items"], "the RayJob is gone")
+    _nothing_left(here, "rayjobs")
