@@ -48,7 +48,7 @@ unit: $(READY)  ## the unit tests alone
 integration: $(READY)  ## the tests on the real engines alone
 	$(BIN)/python -m pytest tests/integration
 
-test-cluster: $(READY)  ## the tests on the Kubernetes that KUBECONFIG names (TITRATE_SERVE_IMAGE, TITRATE_SERVICES_IMAGE: the images there)
+test-cluster: $(READY)  ## the tests on the Kubernetes that KUBECONFIG names (TITRATE_SERVE_IMAGE, TITRATE_SERVICES_IMAGE, TITRATE_TRAIN_IMAGE: the images there)
 	$(BIN)/python -m pytest tests/cluster
 
 format: $(READY)  ## put the code into the one format

@@ -1,7 +1,8 @@
 """How far a long step is: a line on the terminal, or a small file that the process which started the step reads.
 
 A pipeline's step runs in a process of its own whose output goes to a log; `titrate run` hands it the file's name in
-`TITRATE_PROGRESS_FILE` and draws the bar itself (titrate/run.py).
+`TITRATE_PROGRESS_FILE` and draws the bar itself (titrate/run.py). Where the log is all there is, in a job on a cluster,
+the name is `-`: a line now and then.
 """
 
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 from core.files import write_atomic
 
 FILE = "TITRATE_PROGRESS_FILE"
+LINES, LINES_EVERY = "-", 10.0
+"""The name that asks for lines, and the seconds between two."""
 
 
 class Progress:
@@ -21,9 +24,9 @@ class Progress:
     def __init__(self, step: str, total: int, every: float = 0.5) -> None:
         self.step = step
         self.total = total
-        self._every = every
-        self._began = self._shown = time.monotonic()
         self._file = os.environ.get(FILE)
+        self._every = LINES_EVERY if self._file == LINES else every
+        self._began = self._shown = time.monotonic()
         self._first = 0
 
     def resume_at(self, done: int) -> None:
@@ -38,7 +41,9 @@ class Progress:
         self._shown = now
         pace = (now - self._began) / max(1, done - self._first)
         left = pace * (self.total - done)
-        if self._file:
+        if self._file == LINES:
+            print(f"{self.step}: {done}/{self.total}, {left:.0f} s left  {note}", file=sys.stderr, flush=True)
+        elif self._file:
             facts = {"step": self.step, "done": done, "total": self.total, "left_s": left, "note": note}
             write_atomic(Path(self._file), json.dumps(facts))
         elif sys.stderr.isatty():

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from core import errors
 from core.errors import DataError, TitrateError, UserError
 from core.files import write_atomic
 from core.process import end_with
@@ -58,3 +59,12 @@ def _report(step: str, error: TitrateError) -> None:
         rows = error.rows if isinstance(error, DataError) else []
         record = {"type": type(error).__name__, "message": str(error), "rows": rows, "step": step}
         write_atomic(Path(target), json.dumps(record, ensure_ascii=False, indent=1))
+
+
+def reported(target: Path) -> TitrateError | None:
+    """The error that a step wrote to the file `target`; none when it wrote none."""
+    if not target.exists():
+        return None
+    found = json.loads(target.read_text())
+    kind: type[TitrateError] = getattr(errors, found["type"])
+    return DataError(found["message"], map(tuple, found["rows"])) if kind is DataError else kind(found["message"])

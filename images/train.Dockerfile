@@ -7,6 +7,8 @@ RUN python3.11 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir -r 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends python3.11-minimal libpython3.11-stdlib ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/venv /opt/venv
+# KubeRay starts Ray in login shells, whose PATH is /etc/profile's.
+RUN echo 'PATH=/opt/venv/bin:$PATH' > /etc/profile.d/titrate.sh
 COPY core /opt/titrate/core
 COPY workloads /opt/titrate/workloads
 COPY serving /opt/titrate/serving

@@ -31,6 +31,7 @@ def pipeline(
     cache: str,
     started_at: str,
     nproc: int = 0,
+    cluster: str = "",
 ) -> None:
     """Ingest, validate, split, train, export, evaluate, gate, publish, register.
 
@@ -45,6 +46,7 @@ def pipeline(
         cache: Folder for what can be made again, such as decoded images.
         started_at: Start of the run, ISO 8601; part of the lineage.
         nproc: Training processes; 0: one per core or GPU.
+        cluster: What trains on many nodes, JSON; the platform file's section `training` makes it.
     """
     ingested = ingest(workload=WORKLOAD, source=source, store=store, work=work)
     validated = validate(store=store, good_share=0.90, min_images=5, dataset=ingested.outputs["dataset"])
@@ -58,6 +60,7 @@ def pipeline(
         tracking=tracking,
         work=work,
         nproc=nproc,
+        cluster=cluster,
         parts=parts,
     )
     exported = export(workload=WORKLOAD, store=store, config=config, parts=parts, trained=trained.outputs["trained"])

@@ -5,48 +5,21 @@ when the graph is compiled, and a person who starts a run in the dashboard is as
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from kfp import dsl, kubernetes
 from kfp.dsl.pipeline_context import Pipeline
 from pydantic import Field
 
+from components.jobs.place import Gpu, Place, Resources, Toleration
+from components.train.cluster import Distributed, Nodes
 from core.config import Config
 from core.images import TRAIN_IMAGE
 
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 VOLUME, KEYS = "/var/lib/titrate", "/var/run/titrate/keys"
 """Where the volume and the signing key pair are mounted."""
 TRAINS, SIGNS = "train", "publish"
 """The steps that get the GPUs and the keys."""
-
-
-class Toleration(Config):
-    """A taint of nodes that tasks may run on, as Kubernetes names it."""
-
-    key: str
-    operator: Literal["Equal", "Exists"] = "Exists"
-    value: str = ""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
-
-
-class Gpu(Config):
-    """What the training step gets."""
-
-    resource: str = "nvidia.com/gpu"
-    """The resource of the nodes' device plugin."""
-    count: Annotated[int, Field(ge=1)] = 1
-    """On one node; a training process each."""
-    node_selector: dict[str, str] = Field(default={})
-    """Labels of its nodes, for example the GPU's type."""
-    tolerations: tuple[Toleration, ...] = ()
-
-
-class Resources(Config):
-    """What one step asks for, and may use at most."""
-
-    cpu: Quantity
-    memory: Quantity
 
 
 class Platform(Config):
@@ -78,8 +51,28 @@ class Platform(Config):
     """Of every task, for example spot nodes: a task that is lost with its node is tried again."""
     resources: dict[str, Resources] = Field(default={})
     """By step."""
+    training: Nodes | None = None
+    """Train on many nodes, as a TrainJob that the step makes and watches: GPUs and the resources of `train` are then
+    those of each node. None: in the step's own pod."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Of a task that failed; each goes on from what was done."""
+
+    def distributed(self) -> str:
+        """What the step `train` makes a TrainJob of, JSON; empty when it trains itself."""
+        if self.training is None:
+            return ""
+        place = Place(
+            image=self.image,
+            claim=self.claim,
+            volume=VOLUME,
+            environment=self.environment,
+            pull_secrets=self.pull_secrets,
+            resources=self.resources.get(TRAINS),
+            gpu=self.gpu,
+            node_selector=self.node_selector,
+            tolerations=self.tolerations,
+        )
+        return Distributed(place=place, nodes=self.training).model_dump_json()
 
 
 def placed(graph: Any, platform: Platform, config: str) -> Any:
@@ -98,6 +91,7 @@ def placed(graph: Any, platform: Platform, config: str) -> Any:
             keys=KEYS,
             work=f"{VOLUME}/work",
             cache=f"{VOLUME}/cache",
+            cluster=platform.distributed(),
         )
         for step, task in Pipeline.get_default_pipeline().tasks.items():
             _place(task, step, platform)
@@ -118,10 +112,11 @@ def _place(task: dsl.PipelineTask, step: str, platform: Platform) -> None:
         kubernetes.use_secret_as_env(task, secret, variables)
     if platform.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(platform.pull_secrets))
-    if resources := platform.resources.get(step):
+    elsewhere = step == TRAINS and platform.training is not None
+    if (resources := platform.resources.get(step)) and not elsewhere:
         task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
         task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
-    gpu = platform.gpu if step == TRAINS else None
+    gpu = platform.gpu if step == TRAINS and not elsewhere else None
     if gpu:
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
     labels = platform.node_selector | (gpu.node_selector if gpu else {})

@@ -16,6 +16,7 @@ def tune(
     work: str,
     trials: int,
     budget: float,
+    cluster: str,
     parts: Input[Dataset],
     best: Output[Artifact],
     page: Output[HTML],
@@ -32,6 +33,7 @@ def tune(
         work: Folder that outlives the step, with checkpoints and what is known of the trials.
         trials: How many to run.
         budget: Seconds for all of them; 0: as long as it takes.
+        cluster: The RayJob that does it (tuning/cluster.py: Spread, JSON); empty: the step itself.
         parts: The dataset with its sides.
         best: The best configuration, JSON: what `train` takes as `config`.
         page: The report for people.
@@ -44,7 +46,9 @@ def tune(
 
     with reporting_errors("tune"):
         outputs = (Path(best.path), Path(page.path))
-        found = tune(workload, store, config, run, tracking, Path(work), trials, budget, Path(parts.path), *outputs)
+        found = tune(
+            workload, store, config, run, tracking, Path(work), trials, budget, Path(parts.path), *outputs, cluster
+        )
         best.metadata.update({"sweep": found.id, "trial": found.best})
         for name, value in found.counts().items():
             metrics.log_metric(name, value)

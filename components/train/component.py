@@ -15,6 +15,7 @@ def train(
     tracking: str,
     work: str,
     nproc: int,
+    cluster: str,
     parts: Input[Dataset],
     trained: Output[Model],
     metrics: Output[Metrics],
@@ -29,14 +30,15 @@ def train(
         tracking: MLflow's tracking URI.
         work: Folder that outlives the step, with the checkpoints.
         nproc: Processes; 0: one per GPU, or one per core.
+        cluster: The TrainJob that trains (components/train/cluster.py: Distributed, JSON); empty: the step itself.
         parts: The dataset with its sides.
         trained: Folder with model.safetensors, config.json, curves.json and train.json.
         metrics: The score that selected the weights, and the pace.
     """
     from pathlib import Path
 
+    from components.train.cluster import train_where
     from components.train.job import Tracking
-    from components.train.train import train
     from core.objects import Store
     from core.step import reporting_errors
     from workloads.contract import load
@@ -44,7 +46,8 @@ def train(
     with reporting_errors("train"):
         tracked = Tracking(uri=tracking, experiment=workload, run=run)
         settings = load(workload).configuration(config)
-        result = train(Path(parts.path), settings, Store(store), Path(work), Path(trained.path), tracked, nproc or None)
+        folders = (Path(work), Path(trained.path))
+        result = train_where(cluster, Path(parts.path), settings, Store(store), *folders, tracked, nproc or None)
         trained.metadata.update(result.model_dump())
         metrics.log_metric("images_per_second", result.images_per_second)
         if result.score is not None:

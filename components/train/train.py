@@ -5,25 +5,24 @@ named by its configuration and its dataset, so that the same call goes on with i
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 from components.train.job import RESULT, Job, Tracking, TrainResult, Watch
-from core import errors
 from core.config import canonical_json
 from core.dataset import Dataset
-from core.errors import DataError, PermanentError, TemporaryError, TitrateError
+from core.errors import PermanentError, TemporaryError, TitrateError
 from core.files import locked, sha256_bytes, write_atomic
 from core.lineage import code_version, environment_digest
 from core.objects import Store
 from core.process import die_with_parent
+from core.step import reported
 from workloads.configuration import RunConfig
 
 LEAST_SHARE = 8
@@ -43,10 +42,12 @@ def train(
     tracking: Tracking | None = None,
     nproc: int | None = None,
     watch: Watch | None = None,
+    start: Callable[[Path, int], None] | None = None,
 ) -> TrainResult:
     """Train in `nproc` processes (default: one a GPU, or one a core as far as the batch feeds them) into `out`.
 
-    `work` keeps checkpoints, decoded images and what a repeated call goes on from. Raises UserError when the loss is
+    `work` keeps checkpoints, decoded images and what a repeated call goes on from. `start` runs the job of a file in so
+    many processes, by default here (`launch`). Raises UserError when the loss is
     lost or weights are missing, TemporaryError when the training was interrupted.
     """
     folder = working_folder(work, dataset, config)
@@ -66,7 +67,7 @@ def train(
         )
         write_atomic(folder / "job.json", job.model_dump_json(indent=2))
         rows = sum(sample.split == "train" for sample in Dataset.read(dataset).samples)
-        launch(folder / "job.json", processes(nproc, config.train.batch_of(rows)))
+        (start or launch)(folder / "job.json", processes(nproc, config.train.batch_of(rows)))
     return TrainResult.from_file(out / RESULT)
 
 
@@ -173,8 +174,5 @@ def _interrupted(signum: int, frame: FrameType | None) -> None:
 
 def _reported(report: Path, code: int) -> TitrateError:
     """The error that a process wrote, or one that says that it wrote none."""
-    if not report.exists():
-        return PermanentError(f"training ended with code {code} and no reason; its output is above")
-    found = json.loads(report.read_text())
-    kind = getattr(errors, found["type"])
-    return DataError(found["message"], map(tuple, found["rows"])) if kind is DataError else kind(found["message"])
+    none = PermanentError(f"training ended with code {code} and no reason; its output is above")
+    return reported(report) or none

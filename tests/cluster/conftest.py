@@ -33,7 +33,14 @@ from titrate.rollouts.checks import pictures
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "titrate"
 LABELS = ["a", "b", "c", "d"]
-ORDER = ("test_chart.py", "test_uninstall.py", "test_serving.py", "test_routes.py", "test_rollouts.py")
+ORDER = (
+    "test_chart.py",
+    "test_jobs.py",
+    "test_uninstall.py",
+    "test_serving.py",
+    "test_routes.py",
+    "test_rollouts.py",
+)
 """A promotion leaves another release in service: what wants the first one comes before."""
 
 NEED_OPERATOR = ("test_uninstall.py", "test_rollouts.py")

@@ -7,7 +7,8 @@ import pytest
 
 from core.errors import DataError, PermanentError, UserError
 from core.images import TRAIN_IMAGE, VERSION
-from core.step import reporting_errors
+from core.progress import FILE, LINES, Progress
+from core.step import reported, reporting_errors
 
 
 @pytest.fixture
@@ -28,6 +29,25 @@ def test_an_error_is_written_printed_and_raised_again(error_file: Path, capsys: 
         "step": "ingest",
     }
     assert capsys.readouterr().err == "error: two rows are bad\n"
+
+
+def test_who_started_a_step_gets_the_error_that_it_wrote(error_file: Path) -> None:
+    assert reported(error_file) is None
+    with pytest.raises(DataError), reporting_errors("ingest"):
+        raise DataError("bad rows", [("a.png", "empty")])
+    error = reported(error_file)
+    assert isinstance(error, DataError)
+    assert (str(error), error.rows) == ("bad rows", [("a.png", "empty")])
+
+
+def test_where_a_log_is_all_there_is_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(FILE, LINES)
+    progress = Progress("train", 2)
+    progress.update(1)
+    progress.update(2, "loss 1.0")
+    assert capsys.readouterr().err == "train: 2/2, 0 s left  loss 1.0\n"
 
 
 def test_a_step_that_ends_well_writes_nothing(error_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

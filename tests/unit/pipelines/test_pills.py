@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.jobs.place import Gpu, Resources, Toleration
+from components.train.cluster import Distributed, Nodes
 from core.errors import UserError
 from pipelines.compile import write_ir
-from pipelines.platform import Gpu, Platform, Resources, Toleration
+from pipelines.platform import Platform
 
 GOLDEN = Path(__file__).with_name("pills.yaml")
 PLACED = Path(__file__).with_name("pills_placed.yaml")
 """What PLATFORM adds to `ingest`, as to every step without a part of its own, to `train` and to `publish`."""
+DISTRIBUTED = Path(__file__).with_name("pills_distributed.yaml")
+"""What the step `train` is told when PLATFORM trains on many nodes."""
 PLATFORM = Platform(
     endpoint="https://kubeflow.example/pipeline",
     store="s3://titrate",
@@ -104,6 +108,20 @@ def test_on_a_platform_a_lost_task_is_tried_again_and_a_run_is_named_by_kfp(plac
     assert {task["retryPolicy"]["maxRetryCount"] for task in tasks.values()} == {2}
     run = tasks["train"]["inputs"]["parameters"]["run"]["runtimeValue"]["constant"]
     assert run == "{{$.pipeline_job_resource_name}}"
+
+
+def test_on_a_platform_that_trains_on_many_nodes_the_step_starts_a_job_and_needs_no_gpu(tmp_path: Path) -> None:
+    path = tmp_path / "pills.yaml"
+    platform = PLATFORM.model_copy(update={"training": Nodes(nodes=4, runtime="torch-spot")})
+    write_ir("pills", path, platform, "{}")
+    graph, pods = yaml.safe_load_all(path.read_text())
+    containers = {name: value["container"] for name, value in graph["deploymentSpec"]["executors"].items()}
+    tasks = pods["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert tasks["exec-train"] == tasks["exec-ingest"]
+    assert _of_platform(containers["exec-train"]) == _of_platform(containers["exec-ingest"])
+    told = graph["root"]["dag"]["tasks"]["train"]["inputs"]["parameters"]["cluster"]["runtimeValue"]["constant"]
+    assert yaml.safe_load(told) == yaml.safe_load(DISTRIBUTED.read_text())
+    assert Distributed.from_json(told, "cluster").processes == 2, "one for each GPU"
 
 
 def test_unknown_workload_gets_the_nearest(tmp_path: Path) -> None:
