@@ -57,12 +57,17 @@ class Metrics:
 class Workload:
     """What is kept in memory of one workload."""
 
-    def __init__(self, home: Home, name: str, asked: LoopSettings) -> None:
-        self.asked = asked
-        self.watch, self.retraining = DriftWatch(home, name, asked.watch), Retraining(home, name)
+    def __init__(self, home: Home, name: str) -> None:
+        self._home, self._name = home, name
+        self.retraining = Retraining(home, name)
+        self.use(settings(home, name))
         self.state: WatchState | None = None
         self.due, self.scored_at = 0.0, float("-inf")
         self.score: float | None = None
+
+    def use(self, asked: LoopSettings) -> None:
+        """Watch by other settings; a training goes on."""
+        self.asked, self.watch = asked, DriftWatch(self._home, self._name, asked.watch)
 
 
 class Loop:
@@ -108,11 +113,12 @@ class Loop:
         self._report_retraining(name, one.retraining.turn(one.asked, release, one.score, alarm, wall))
 
     def _of(self, name: str) -> Workload:
-        """Made anew when its settings change."""
-        asked = settings(self._home, name)
-        if name not in self._workloads or self._workloads[name].asked != asked:
+        """With the settings of now."""
+        if name not in self._workloads:
             self._metrics.failures.labels(name)  # there from the beginning: an increase from nothing is none
-            self._workloads[name] = Workload(self._home, name, asked)
+            self._workloads[name] = Workload(self._home, name)
+        elif (asked := settings(self._home, name)) != self._workloads[name].asked:
+            self._workloads[name].use(asked)
         return self._workloads[name]
 
     def _score(self, name: str) -> float | None:

@@ -5,6 +5,8 @@ import json
 import pytest
 from prometheus_client import generate_latest
 
+from titrate.loop import jobs
+from titrate.loop.retrain import ask
 from titrate.loop.service import Loop, Metrics
 from titrate.loop.settings import folder
 from titrate.loop.status import status
@@ -69,6 +71,24 @@ def test_a_release_without_a_reference_is_told_once_and_retraining_goes_on(serve
     told = [record for record in caplog.records if record.facts["of"] == "drift of pills"]
     assert len(told) == 1 and "no drift reference" in told[0].facts["error"]
     assert status(served.home, "pills").retraining.new_samples == 0
+
+
+def test_a_training_goes_on_when_the_settings_change(served, loop, monkeypatch):
+    started = []
+
+    class Process:
+        def poll(self):
+            return None
+
+    monkeypatch.setattr(jobs, "begin", lambda home, job: started.append(job) or Process())
+    ask(served.home, "pills", "ada", "a recall")
+    for second in range(3):
+        loop.turn(float(second))
+    file = folder(served.home, "pills") / "settings.json"
+    file.write_text(json.dumps({"watch": {"every_seconds": 2}}))
+    for second in range(3, 6):
+        loop.turn(float(second))
+    assert len(started) == 1
 
 
 def test_settings_that_break_are_told_and_taken_up_again(served, loop, caplog):
