@@ -7,7 +7,7 @@ import uvicorn
 
 from core.errors import TitrateError
 from core.logs import log_as_json
-from serving.feedback.app import create_app
+from serving.feedback.app import KEEP_DAYS, create_app
 from serving.feedback.store import open_store
 
 
@@ -20,11 +20,18 @@ from serving.feedback.store import open_store
 )
 @click.option("--port", type=click.IntRange(0, 65535), required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-def main(database: str, port: int, host: str) -> None:
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(0, min_open=True),
+    default=KEEP_DAYS,
+    show_default=True,
+    help="Then they are removed.",
+)
+def main(database: str, port: int, host: str, keep_days: float) -> None:
     """Take events and labels over HTTP until a signal ends it; in-flight requests are finished."""
     log_as_json()
     try:
-        app = create_app(open_store(database))
+        app = create_app(open_store(database), keep_days)
     except TitrateError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

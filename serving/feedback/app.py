@@ -4,7 +4,10 @@ It answers 200 with a report by row: one wrong row never costs the others. 503 w
 the batch was stored and the sender should come again; sending twice is harmless.
 """
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -25,6 +28,10 @@ MAX_BODY = 32 * 2**20
 """Bytes of one batch: about 2,900 events with an embedding of 512."""
 MAX_LABELS = 10_000
 """Rows of one batch of labels."""
+KEEP_DAYS = 90.0
+"""As long as metrics are kept (M11)."""
+FORGET_EVERY = 3600.0
+"""Seconds."""
 _DAY = 86_400.0
 
 
@@ -98,15 +105,27 @@ class Metrics:
             buckets=(60.0, 3600.0, 6 * 3600.0, _DAY, 3 * _DAY, 7 * _DAY, 30 * _DAY),
             registry=self.registry,
         )
+        self.forgotten = Counter(
+            "titrate_feedback_forgotten_total",
+            "Events and labels that were removed because of their age.",
+            registry=self.registry,
+        )
         self.write = Histogram(
             "titrate_feedback_write_seconds", "Time to store one batch.", ["kind"], registry=self.registry
         )
 
 
-def create_app(store: Store) -> FastAPI:
-    """The service over one store."""
-    app = FastAPI(title="Titrate feedback", docs_url=None, redoc_url=None)
+def create_app(store: Store, keep_days: float = KEEP_DAYS) -> FastAPI:
+    """The service over one store; what is older than `keep_days` is forgotten."""
     metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        forgetting = asyncio.create_task(_forget(store, metrics, keep_days))
+        yield
+        forgetting.cancel()
+
+    app = FastAPI(title="Titrate feedback", docs_url=None, redoc_url=None, lifespan=lifespan)
 
     @app.exception_handler(TemporaryError)
     async def come_again(_request: Request, error: TemporaryError) -> JSONResponse:
@@ -154,6 +173,15 @@ def create_app(store: Store) -> FastAPI:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+async def _forget(store: Store, metrics: Metrics, keep_days: float) -> None:
+    """Now and then remove what is too old; a database that does not answer is asked again the next time."""
+    while True:
+        await asyncio.sleep(FORGET_EVERY)
+        with contextlib.suppress(TemporaryError):
+            before = int((time.time() - keep_days * _DAY) * 1e6)
+            metrics.forgotten.inc(await run_in_threadpool(store.forget, before))
 
 
 def _take_events(store: Store, metrics: Metrics, body: bytes) -> dict[str, Any]:

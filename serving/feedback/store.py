@@ -96,6 +96,28 @@ class Store:
         new = self._insert(schema.labels).on_conflict_do_nothing().returning(schema.labels.c.prediction_id)
         return set(connection.execute(new, [firsts[key] for key in sorted(firsts)]).scalars())
 
+    def forget(self, before: int) -> int:
+        """Remove events that were answered, and labels that came, before then (microseconds since 1970); how many.
+
+        In parts, so that no writer waits long. Raises TemporaryError; then a part may be gone.
+        """
+        kinds = (
+            (schema.events, schema.events.c.seq, schema.events.c.at),
+            (schema.labels, schema.labels.c.prediction_id, schema.labels.c.received),
+            (schema.contradictions, schema.contradictions.c.prediction_id, schema.contradictions.c.received),
+        )
+        removed = 0
+        for table, key, time_of in kinds:
+            old = sa.select(key).where(time_of < before).order_by(key).limit(_CHUNK)
+            part = sa.delete(table).where(key.in_(old), time_of < before)
+            while gone := self._removed(part):
+                removed += gone
+        return removed
+
+    def _removed(self, part: sa.Delete) -> int:
+        with self.writing() as connection:
+            return int(connection.execute(part).rowcount)
+
     def ping(self) -> None:
         """Raise TemporaryError unless the database answers."""
         with self.reading() as connection:

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -118,3 +119,16 @@ def test_garbage_is_answered_with_a_report_or_a_refusal(client, garbage):
     body = garbage if isinstance(garbage, bytes) else orjson.dumps({"labels": garbage})
     assert client.post("/events", content=body).status_code == 200
     assert client.post("/labels", content=body).status_code in {200, 400}
+
+
+def test_the_service_forgets_what_is_older_than_it_keeps(store, serve, make_event, monkeypatch):
+    monkeypatch.setattr(app_module, "FORGET_EVERY", 0.05)
+    recent = make_event("recent", at=datetime.now(UTC) - timedelta(days=2))
+    store.add_events([make_event("old", at=datetime.now(UTC) - timedelta(days=4)), recent])
+    with httpx.Client(base_url=serve(create_app(store, keep_days=3))) as client:
+        deadline = time.monotonic() + 20
+        while "titrate_feedback_forgotten_total 1.0" not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        counts = client.get("/counts", params={"workload": "pills", "since": "2000-01-01T00:00:00Z"}).json()
+    assert {row["n"] for row in counts if row["metric"] == "refused"} == {1}

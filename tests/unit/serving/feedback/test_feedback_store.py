@@ -186,3 +186,16 @@ def test_a_database_that_cannot_keep_events_is_refused(url):
 def test_a_database_that_is_not_there_is_a_temporary_error():
     with pytest.raises(TemporaryError):
         open_store("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+
+
+def test_what_is_too_old_is_forgotten_and_the_rest_stays(store, make_event, rows):
+    old, new = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    store.add_events([make_event(f"old{number}", at=old) for number in range(2500)])
+    store.add_events([make_event(f"new{number}", at=new) for number in range(10)])
+    store.add_labels([Label(prediction_id="new1-0", label="red"), Label(prediction_id="old1-0", label="red")])
+    cut = int(datetime(2025, 6, 1, tzinfo=UTC).timestamp() * 1e6)
+    assert store.forget(cut) == 2500
+    assert {row["request_id"] for row in rows(store, schema.events)} == {f"new{number}" for number in range(10)}
+    assert len(rows(store, schema.labels)) == 2  # they came now
+    assert store.forget(cut) == 0
+    assert store.forget(2**62) == 12
