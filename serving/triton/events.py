@@ -3,7 +3,8 @@
 A sampled request costs the answering thread a look at its id and an append to a queue. Two threads do the rest: one
 describes (image statistics, JSON), one posts. Whatever the receiver does, slow, hanging or gone, the queues keep their
 size: an event is dropped, and counted. At most PER_SECOND events leave each process: beyond it the share is
-lowered, and as the hash of the id decides, a lower share keeps a subset, the same one in every arm.
+lowered, and as the hash of the id decides, a lower share keeps a subset, the same one in every arm. Where so few are
+asked that WINDOW would hold fewer than LEAST events at the given share, it is raised (X05).
 """
 
 import base64
@@ -23,6 +24,10 @@ from typing import Any, NamedTuple
 
 PER_SECOND = 25.0
 """Events of one process; the statistics of one cost 0.4 ms of CPU at 96 px and 1.6 ms at 224 px: 1 to 4 % of a core."""
+LEAST, WINDOW = 100, 6 * 3600.0
+"""Events that drift and quality need at least, and the seconds in which they need them (M06, M07)."""
+MINUTE, MINUTES = 60.0, 60
+"""Seconds after which the pace of requests is told anew, and how many such stretches count."""
 UNDESCRIBED, UNSENT = 64, 2000
 """Longest queues: images wait in the first (150 kB each at 224 px), lines in the second (4 kB each)."""
 BATCH = 200
@@ -93,15 +98,17 @@ class Item(NamedTuple):
 
 
 class Share:
-    """Which requests leave events: those whose hash is low enough, as many as PER_SECOND allows."""
+    """Which requests leave events: those whose hash is low enough, as many as PER_SECOND allows and LEAST asks for."""
 
     def __init__(self, rate: float, now: float) -> None:
-        self._rate = self._share = rate
-        self._began = now
-        self._seen = 0
+        self._least = self._rate = self._share = rate
+        self._began = self._paced = now
+        self._seen = self._asked = 0
+        self._past: collections.deque[tuple[int, float]] = collections.deque(maxlen=MINUTES)
 
     def takes(self, request_id: str, items: int, now: float) -> bool | None:
         """Whether the request is sampled; None when it would be, were there fewer."""
+        self._pace(items, now)
         if now - self._began >= 1.0:
             allowed = PER_SECOND * (now - self._began)
             self._share = self._rate * min(1.0, allowed / max(self._seen, 1))
@@ -111,6 +118,16 @@ class Share:
             return False
         self._seen += items
         return True if hashed < self._share * 2**64 else None
+
+    def _pace(self, items: int, now: float) -> None:
+        """Once a minute: the share at which WINDOW would hold LEAST events, if that is more than what was asked for."""
+        if now - self._paced >= MINUTE:
+            self._past.append((self._asked, now - self._paced))
+            asked, seconds = (sum(column) for column in zip(*self._past, strict=True))
+            needed = LEAST * seconds / (WINDOW * max(asked, 1))
+            self._rate = self._share = max(self._least, min(1.0, needed)) if self._least else 0.0
+            self._paced, self._asked = now, 0
+        self._asked += items
 
 
 class Events:

@@ -155,6 +155,22 @@ def test_above_the_limit_a_subset_is_left_and_the_rest_is_told():
     assert {one for one in ids if share.takes(one, 1, 1000.0)} == before, "after a quiet time all is as before"
 
 
+def test_where_few_are_asked_the_share_is_raised_until_a_window_holds_enough():
+    """1 % of one request in ten seconds would be 22 events in six hours; 100 are needed, about one in 22 requests."""
+    share, taken = Share(0.01, 0.0), 0
+    for number in range(6 * 360):
+        taken += bool(share.takes(uuid.UUID(int=number).hex, 1, 10.0 * number))
+    assert 75 <= taken <= 130
+    busy = Share(0.01, 0.0)
+    taken = sum(bool(busy.takes(uuid.UUID(int=number).hex, 1, number / 50)) for number in range(20_000))
+    assert 150 <= taken <= 250, "enough come at the given share"
+
+
+def test_nothing_is_sampled_where_nothing_is_asked_for():
+    share = Share(0.0, 0.0)
+    assert not any(share.takes(uuid.UUID(int=number).hex, 1, 100.0 * number) for number in range(200))
+
+
 def test_a_receiver_that_hangs_costs_nothing_but_events(emit, receiver):
     make, results = emit
     one = make(receiver.url)
