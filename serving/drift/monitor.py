@@ -6,6 +6,7 @@ the ladder tolerates. All limits are averaged into one detector (core/evidence/o
 false alarm in `quiet_days` on average, is made once per release. `cause.py` says what an alarm is about.
 """
 
+from collections import Counter
 from enum import StrEnum
 from typing import Annotated, NamedTuple, Self
 
@@ -217,7 +218,8 @@ def _marks(rows: Values, levels: tuple[float, ...]) -> Marks:
 
 
 def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tuple[tuple[Part, ...], Monitor]:
-    """The parts of the limits, and the monitor over them; each part has the same weight.
+    """The parts of the limits, and the monitor over them; each part has the same weight, and the same share of the
+    chance that one of the reference's bounds is wrong.
 
     The share of events beyond the j-th order statistic of n is bounded as if j + 1 of n had been counted beyond a
     fixed mark: its distribution is that of the binomial tail's inverse. Of the outliers only the half of the reference
@@ -226,7 +228,6 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     usable, beyond = watched.hits(reference.values, reference.predictions)
     n, k = usable.sum(axis=0), beyond.sum(axis=0)
     settings, held_out = watched.settings, len(watched.outliers.known)
-    error = settings.reference_alpha / len(n)
     marks, images = len(watched.marks.column), len(watched.columns) - watched.axes.shape[1]
     far = slice(marks, marks + len(OUTLIERS))
     n[far], k[far] = held_out, [int(level * (1 + held_out)) for level in OUTLIERS]
@@ -234,9 +235,12 @@ def _limits(watched: Watched, reference: Sample, tolerated_errors: float) -> tup
     parts += [Part.OUTLIERS] * len(OUTLIERS) + [Part.MIX] * (len(n) - far.stop)
     alike = settings.reference_together or reference.together
     first = np.minimum(k + (np.arange(len(n)) < far.stop), n) / alike
+    bounded = Counter(parts)
     rates = [
-        one_sample.tolerated(float(a), float(b), error, settings.tolerance)
-        for a, b in zip(n / alike, first, strict=True)
+        one_sample.tolerated(
+            float(a), float(b), settings.reference_alpha / len(bounded) / bounded[part], settings.tolerance
+        )
+        for a, b, part in zip(n / alike, first, parts, strict=True)
     ]
     named = [
         (name, rate, part) for name, rate, part in zip(watched.names(), rates, parts, strict=True) if rate < USELESS
