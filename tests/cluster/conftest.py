@@ -1,7 +1,8 @@
 """The Kubernetes that KUBECONFIG names, with KServe and Envoy Gateway on it; without one these tests do not run.
 
 The image of the role serve must be on its nodes under the name that TITRATE_SERVE_IMAGE says; tests of the operator
-need that of the role services under TITRATE_SERVICES_IMAGE.
+need that of the role services under TITRATE_SERVICES_IMAGE, those of TrainJobs and RayJobs that of the role train under
+TITRATE_TRAIN_IMAGE.
 """
 
 import contextlib
@@ -57,6 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
         elif item.path.name in NEED_OPERATOR and not os.environ.get("TITRATE_SERVICES_IMAGE"):
             item.add_marker(pytest.mark.skip(reason="TITRATE_SERVICES_IMAGE names no image of the operator"))
+        elif item.path.name == "test_jobs.py" and not os.environ.get("TITRATE_TRAIN_IMAGE"):
+            item.add_marker(pytest.mark.skip(reason="TITRATE_TRAIN_IMAGE names no image of the steps"))
 
 
 def _is_ours(item: pytest.Item) -> bool:

@@ -83,7 +83,7 @@ Cluster.open().create(TRAIN_JOBS, manifest)
 
 
 def _image() -> str:
-    return os.environ.get("TITRATE_TRAIN_IMAGE", "")
+    return os.environ["TITRATE_TRAIN_IMAGE"]
 
 
 def _installed(kind: Kind) -> bool:
@@ -93,9 +93,7 @@ def _installed(kind: Kind) -> bool:
 
 @pytest.fixture(autouse=True)
 def needed(request: pytest.FixtureRequest) -> None:
-    """Skips, by name, where the image or the kind's controller is missing."""
-    if not _image():
-        pytest.skip("TITRATE_TRAIN_IMAGE names no image of the steps")
+    """Skips, by name, where the kind's controller is missing."""
     kind = RAY_JOBS if "sweep" in request.node.name else TRAIN_JOBS
     if not _installed(kind):
         pytest.skip(f"{kind.needs} is not installed")
