@@ -5,6 +5,7 @@ mix of classes differ from the reference too, so columns are compared with a ref
 answers of the window: what still moved is not explained by the mix.
 """
 
+import math
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -89,25 +90,29 @@ def _moved(reference: Sample, window: Sample, scores: Values, of: NDArray[np.boo
     """Whether some of the columns `of` moved for another reason than the mix."""
     if not of.any():
         return False
-    return bool(scores[of].max() > MOVED) or _novelty(reference.values[:, of], window.values[:, of]) > NOVEL
+    old, new = reference.values[:, of], window.values[:, of]
+    return bool(scores[of].max() > MOVED) or _novelty(old, new, reference.together) > NOVEL
 
 
-def _novelty(old: Values, new: Values) -> float:
-    """Share of the rows `new` [m, k] that are further from the nearest of `old` [n, k] than NEAR of those are."""
+def _novelty(old: Values, new: Values, together: float) -> float:
+    """Share of the rows `new` [m, k] that are further from the nearest of `old` [n, k] than NEAR of those are from the
+    nearest that was not taken together with them."""
     spread = old.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     own = spatial.distance.cdist(old / spread, old / spread)
     np.fill_diagonal(own, np.inf)
     nearest = spatial.distance.cdist(new / spread, old / spread).min(axis=1)
-    return float((nearest > np.quantile(own.min(axis=1), NEAR)).mean())
+    other = min(math.ceil(together), len(old) - 1) - 1
+    return float((nearest > np.quantile(np.partition(own, other, axis=1)[:, other], NEAR)).mean())
 
 
 def _beyond_the_mix(reference: Sample, window: Sample) -> Values:
-    """`ks.score` of each column against the reference weighted to the window's answers, float64 [k]."""
+    """`ks.score` of each column against the reference weighted to the window's answers, float64 [k]; zeros where too
+    little of it is left to show anything."""
     weights = _weights(reference, window)
-    size = int(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0
+    size = int(weights.sum() ** 2 / (weights**2).sum() / reference.together) if weights.any() else 0
     if not size:
-        return np.ones(len(window.columns))
+        return np.zeros(len(window.columns))
     return np.array(
         [
             ks.score(_distance(old, weights, new), len(window.columns), size, len(new))

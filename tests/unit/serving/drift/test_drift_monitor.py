@@ -164,6 +164,17 @@ def test_answers_that_collapse_onto_one_class_do_not_hide_a_camera_change(refere
     assert describe(few, collapsed, wrong=False).causes == (Cause.CAMERA,)
 
 
+def test_another_sitting_of_a_class_that_was_photographed_once_is_no_camera_change():
+    """Rows of one sitting are nearly the same, so that those of any other are further away than they."""
+    rng = np.random.default_rng(13)
+    sittings = draw(rng, 24)
+    rows = np.repeat(sittings.values, 5, axis=0) + rng.normal(0, 0.05, (120, EMBEDDING + STATISTICS))
+    few = Sample("a" * 64, COLUMNS, rows, np.repeat(sittings.predictions, 5), LABELS, together=5.0)
+    asked = np.bincount(sittings.predictions, minlength=CLASSES).argmin()
+    window = draw(rng, 200, mix=np.eye(CLASSES)[asked])
+    assert describe(few, window, wrong=False).causes == (Cause.LABEL,)
+
+
 def test_an_empty_window_names_nothing(reference):
     assert describe(reference, draw(np.random.default_rng(0), 0), wrong=False).causes == (Cause.UNNAMED,)
 
