@@ -17,7 +17,8 @@ from titrate.stack.control import up
 from titrate.tables import predictions_table, stack_table
 from workloads.pills.render import write_folder
 
-CLASSES, IMAGES, SESSIONS, SIZE, SEED = 12, 240, 48, 96, 7
+CLASSES, IMAGES, SESSIONS, SIZE, SEED = 12, 240, 120, 96, 7
+"""Each sitting takes both sides of one pill."""
 SHOWN = 6
 LOADED = 200
 """Images that the clients of the rollouts ask about."""
