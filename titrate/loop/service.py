@@ -60,14 +60,15 @@ class Workload:
     def __init__(self, home: Home, name: str) -> None:
         self._home, self._name = home, name
         self.retraining = Retraining(home, name)
-        self.use(settings(home, name))
         self.state: WatchState | None = None
-        self.due, self.scored_at = 0.0, float("-inf")
         self.score: float | None = None
+        self.scored_at = float("-inf")
+        self.use(settings(home, name))
 
     def use(self, asked: LoopSettings) -> None:
-        """Watch by other settings; a training goes on."""
+        """Watch by these settings from the next turn on; a training goes on."""
         self.asked, self.watch = asked, DriftWatch(self._home, self._name, asked.watch)
+        self.due = 0.0
 
 
 class Loop:

@@ -73,6 +73,17 @@ def test_a_release_without_a_reference_is_told_once_and_retraining_goes_on(serve
     assert status(served.home, "pills").retraining.new_samples == 0
 
 
+def test_other_settings_are_taken_up_at_the_next_turn(served, loop):
+    file = folder(served.home, "pills") / "settings.json"
+    file.write_text(json.dumps({"watch": {"every_seconds": 60}}))
+    loop.turn(0.0)
+    file.write_text(json.dumps({"watch": {"every_seconds": 1}}))
+    loop.turn(1.0)
+    served.send(20)
+    loop.turn(2.0)
+    assert status(served.home, "pills").watch.events == 20
+
+
 def test_a_training_goes_on_when_the_settings_change(served, loop, monkeypatch):
     started = []
 
