@@ -20,8 +20,8 @@ from titrate.report import curve
 from titrate.stack.releases import fetched
 from titrate.stack.state import wanted
 
-SHOWN = 6
-"""Columns whose distributions are drawn, and classes whose shares are."""
+SHOWN, EMBEDDED = 6, 2
+"""Columns whose distributions are drawn, those of the embedding among them; and classes whose shares are told."""
 BINS = 24
 DAYS = 14
 LEAST = 100
@@ -99,16 +99,19 @@ def _lines(state: watch.WatchState) -> dict[str, str]:
 
 
 def _distributions(reference: Sample, window: Sample) -> list[Distribution]:
-    """Of the columns that moved most."""
+    """Of the image statistics that moved most, then of the embedding's columns."""
     if not len(window.values):
         return []
     distances = ks.Ks.fit(reference.values, reference.predictions, 1).distances(window.values)
     size = (len(distances), len(reference.values), len(window.values))
+    order = np.argsort(-distances, kind="stable").tolist()
+    embedded = [place for place in order if window.columns[place].startswith("embedding_")]
+    pictured = [place for place in order if not window.columns[place].startswith("embedding_")]
     return [
         _distribution(
             window.columns[place], reference.values[:, place], window.values[:, place], distances[place], size
         )
-        for place in np.argsort(-distances, kind="stable")[:SHOWN].tolist()
+        for place in (pictured[: SHOWN - EMBEDDED] + embedded[:EMBEDDED])
     ]
 
 

@@ -140,9 +140,9 @@ class Loop:
             metrics.evidence.labels(name, part).set(nats)
         metrics.limit.labels(name).set(state.limit)
         metrics.updated.labels(name).set(wall.timestamp())
-        opened, raised = (alarm.causes if alarm else () for alarm in (state.alarm, turn.raised))
+        raised = turn.raised.causes if turn.raised else ()
         for cause in Cause:
-            metrics.alarm.labels(name, cause.value).set(cause.value in opened)
+            metrics.alarm.labels(name, cause.value).set(cause.value in state.causes)
             metrics.alarms.labels(name, cause.value).inc(cause.value in raised)
 
     def _report_retraining(self, name: str, look: Look) -> None:

@@ -104,6 +104,8 @@ class WatchState(Config):
     points: tuple[Point, ...] = ()
     alarm: Alarm | None = None
     """The open one, the newest if there were several."""
+    causes: tuple[str, ...] = ()
+    """Of all alarms that are open."""
     alarm_seen: datetime | None = None
     """When the open alarm was last raised."""
     alarms: int = 0
@@ -142,10 +144,10 @@ class DriftWatch:
         raised = self._alarm(state, verdict, now) if verdict.outcome is Outcome.FAIL else None
         if raised:
             fresh = {"evidence": one_sample.begin(watched.monitor), "began_seq": state.seq, "alarm_seen": now}
-            known = state.alarm is not None and set(raised.causes) <= set(state.alarm.causes)
+            known = set(raised.causes) <= set(state.causes)
             state, raised = state.model_copy(update=fresh), None if known else raised
         elif state.alarm_seen and now - state.alarm_seen > timedelta(hours=self._ladder.drift.window_hours):
-            state = state.model_copy(update={"alarm": None, "alarm_seen": None})
+            state = state.model_copy(update={"alarm": None, "alarm_seen": None, "causes": ()})
         if raised:
             state = self._told(state, raised)
         write_atomic(self._file, state.model_dump_json())
@@ -198,7 +200,8 @@ class DriftWatch:
     def _told(self, state: WatchState, alarm: Alarm) -> WatchState:
         audit.append(self._file.with_name("drift.jsonl"), "drift", **alarm.model_dump(mode="json"))
         logger.warning("drift", extra={"facts": {"workload": self._workload, "said": alarm.said}})
-        return state.model_copy(update={"alarm": alarm, "alarms": state.alarms + 1})
+        causes = tuple(dict.fromkeys((*state.causes, *alarm.causes)))
+        return state.model_copy(update={"alarm": alarm, "alarms": state.alarms + 1, "causes": causes})
 
 
 def load(home: Home, workload: str) -> WatchState | None:
