@@ -64,6 +64,7 @@ conformance: $(READY)  ## the V2 suite against any server: URL=http://... [GRPC=
 bench-rollout: $(READY)  ## the judge by simulation: error rates, power, bad answers served against other rules
 	$(BIN)/python -m benchmarks.rollout_evidence
 	$(BIN)/python -m benchmarks.rollout_decide
+	$(BIN)/python -m benchmarks.rollout_crash
 
 bench-drift: $(READY)  ## drift: quiet quarters, delay against alibi-detect and an hourly KS, time for the same statistic
 	@missed=0; for name in speed delay quiet; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drift_$$name || missed=1; done; exit $$missed
