@@ -92,7 +92,7 @@ def loop_table(found: "LoopStatus") -> str:
     if kept.new_samples is not None:
         rows.append(("new samples", f"{kept.new_samples:,}, {found.settings.retraining.min_new:,} are needed"))
     if job:
-        rows.append(("job", f"{job.id} {job.status}, by {job.trigger}: {job.why}"))
+        rows.append(("job", f"{job.id} {job.status} ({job.trigger}: {job.why})"))
     return render(("", ""), rows, "")
 
 
