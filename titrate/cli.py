@@ -1,6 +1,7 @@
 """The command line: each command parses, calls one function, prints. What a command needs is imported when it runs."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -46,13 +47,26 @@ def demo(fault: str) -> None:
     play(home(), fault)
 
 
+def _trained(function: Callable[..., None]) -> Callable[..., None]:
+    """What every command that trains asks for."""
+    for option in (
+        click.option("--nproc", type=click.IntRange(1), help="Training processes (default: one per core or GPU)."),
+        click.option(
+            "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000."
+        ),
+        click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe."),
+        click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first)."),
+        click.option(
+            "--data", required=True, metavar="DIR", help="Folder of class folders, or a CSV or JSONL manifest."
+        ),
+        click.argument("workload"),
+    ):
+        function = option(function)
+    return function
+
+
 @command(main, "run")
-@click.argument("workload")
-@click.option("--data", required=True, metavar="DIR", help="Folder of class folders, or a CSV or JSONL manifest.")
-@click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first).")
-@click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000.")
-@click.option("--nproc", type=click.IntRange(1), help="Training processes (default: one per core or GPU).")
+@_trained
 def run(workload: str, data: str, recipe: str | None, config: str | None, changes: tuple[str, ...], nproc: int) -> None:
     """Run the pipeline of WORKLOAD on your data: the same command continues what was interrupted."""
     from titrate.configuration import configuration
@@ -65,12 +79,7 @@ def run(workload: str, data: str, recipe: str | None, config: str | None, change
 
 
 @command(main, "train")
-@click.argument("workload")
-@click.option("--data", required=True, metavar="DIR", help="Folder of class folders, or a CSV or JSONL manifest.")
-@click.option("--recipe", metavar="NAME", help="One of the workload's recipes (default: its first).")
-@click.option("--config", metavar="FILE", help="A complete run configuration as JSON, instead of a recipe.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value, e.g. train.images=5000.")
-@click.option("--nproc", type=click.IntRange(1), help="Training processes (default: one per core or GPU).")
+@_trained
 def train(
     workload: str, data: str, recipe: str | None, config: str | None, changes: tuple[str, ...], nproc: int | None
 ) -> None:

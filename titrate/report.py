@@ -8,10 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from core.errors import PermanentError
 from core.objects import Store
+from core.pages import template
 
 EXAMPLES_A_CLASS = 2
 CLASSES_SHOWN = 16
@@ -20,15 +19,7 @@ CLASSES_SHOWN = 16
 def report(folder: Path, record: dict[str, Any]) -> str:
     """The page of the run in `folder`, whose record (titrate/run.py) is given as plain values."""
     facts = _facts(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["curve"] = curve
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__), "report.html.jinja", curve=curve).render(
         record=record,
         **facts,
         pictures=_pictures(folder, facts),

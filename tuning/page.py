@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
-
 from core.config import Config
+from core.pages import template
 from tuning.records import Sweep, Trial
 from tuning.result import SweepResult
 from workloads.space import Choice, Integer, Scalar, Uniform, describe
@@ -49,16 +48,8 @@ class Dot(Config):
 
 def page(sweep: Sweep, found: SweepResult) -> str:
     """The whole page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = short
     scored = [trial for trial in found.trials if trial.score is not None]
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__), "report.html.jinja", short=short).render(
         sweep=sweep,
         found=found,
         best=found.trial(found.best) if found.best is not None else None,

@@ -4,10 +4,9 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
-
 from components.validate.duplicates import NEAR_BITS
 from components.validate.report import ValidationReport
+from core.pages import template
 
 ROWS = 200
 """Of the quarantine list that the page shows; report.json has all."""
@@ -18,17 +17,9 @@ COLUMNS = 120
 
 def page(report: ValidationReport) -> str:
     """The whole page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.jinja")
     bins = report.colour.brightness if report.colour else ()
     brightness = [(f"{16 * step} to {16 * step + 15}", count) for step, count in enumerate(bins)]
-    return template.render(
+    return template(Path(__file__), "report.html.jinja").render(
         report=report, columns=class_columns(report.classes), brightness=brightness, row_limit=ROWS, near_bits=NEAR_BITS
     )
 

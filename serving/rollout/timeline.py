@@ -5,9 +5,8 @@ from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-
 from core import audit
+from core.pages import template
 from serving.rollout import decision_log
 from serving.rollout.spec import RolloutSpec
 
@@ -46,14 +45,7 @@ def timeline_html(path: Path) -> str:
     changes = _changes(looks, times)
     drawn = _thinned(looks, {change.seconds for change in changes}, times)
     span = max(times[-1], 1.0) if times else 1.0
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("timeline.html.jinja").render(
+    return template(Path(__file__), "timeline.html.jinja").render(
         spec=spec,
         rollout=looks[-1]["rollout"] if looks else "",
         end=looks[-1]["phase"].replace("_", " ") if looks else "not begun",

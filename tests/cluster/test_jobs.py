@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 NAMESPACE, CLAIM, VOLUME = "titrate-jobs", "titrate-work", "/var/lib/titrate"
 
 TRAIN = """
-import os, sys, threading, time
+import os, sys, tempfile, threading, time
 from pathlib import Path
 from components.train.cluster import train_where
 from components.train.job import Tracking
@@ -53,20 +53,21 @@ if kill:
 tracking = Tracking(uri=f"sqlite:///{home}/mlflow.db", experiment="pills", run=run)
 with reporting_errors("train"):
     config = load("pills").configuration(config)
-    folders = home / "work", Path("/tmp/out")
-    found = train_where(cluster, home / "data", config, Store(f"{home}/objects"), *folders, tracking)
-print("RESULT", found.model_dump_json(), sorted(p.name for p in Path("/tmp/out").iterdir()))
+    out = Path(tempfile.mkdtemp()) / "out"
+    found = train_where(cluster, home / "data", config, Store(f"{home}/objects"), home / "work", out, tracking)
+print("RESULT", found.model_dump_json(), sorted(p.name for p in out.iterdir()))
 """
 TUNE = """
-import sys
+import sys, tempfile
 from pathlib import Path
 from core.step import reporting_errors
 from tuning.step import tune
 cluster, config, run = sys.argv[1:]
-home, best = Path("/var/lib/titrate"), Path("/tmp/best.json")
+home, scratch = Path("/var/lib/titrate"), Path(tempfile.mkdtemp())
+best = scratch / "best.json"
 with reporting_errors("tune"):
     found = tune("pills", f"{home}/objects", config, run, f"sqlite:///{home}/mlflow.db", home / "work", 3, 0.0,
-                 home / "data", best, Path("/tmp/page.html"), cluster)
+                 home / "data", best, scratch / "page.html", cluster)
 print("RESULT", found.model_dump_json(exclude={"trials"}), [t.state for t in found.trials], best.exists())
 """
 LEAVE = """

@@ -9,13 +9,12 @@ from core.events import OK
 from core.home import Home
 from serving.drift.sample import Sample, of_stored
 from serving.feedback.schema import events, labels
+from titrate import kept_events
 
 AT_MOST = 5_000
 """Newest events of a window that are read; which are left out does not depend on what they are."""
 NEVER = 2**62
 _JOINED = events.outerjoin(labels, labels.c.prediction_id == events.c.prediction_id)
-PATIENCE = 1.0
-"""Seconds for a lock of the database."""
 
 
 class Window(NamedTuple):
@@ -41,9 +40,7 @@ class AnsweredEvents:
     """The events of one home that clients saw: not a candidate's."""
 
     def __init__(self, home: Home) -> None:
-        self._file = home.root / "events.db"
-        url = sa.URL.create("sqlite", database=f"file:{self._file}", query={"mode": "ro", "uri": "true"})
-        self._engine = sa.create_engine(url, connect_args={"timeout": PATIENCE}, poolclass=sa.NullPool)
+        self._file, self._engine = kept_events.file(home), kept_events.reader(home)
 
     def require(self) -> None:
         """Raise UserError where nobody keeps events."""

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 
 from core.errors import UserError
 from core.files import write_atomic
 from core.home import Home
+from core.pages import template
 from core.slo import Slo
 from serving.drift import ks
 from serving.drift.sample import UNKNOWN, Sample, Values, of_release
@@ -65,14 +65,7 @@ def _page(home: Home, workload: str, release: str) -> str:
     since = datetime.now(UTC) - timedelta(hours=hours)
     window = answered.window(workload, reference, since=_micros(since)).sample.complete()
     state = watch.load(home, workload)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja").render(
+    return template(Path(__file__), "page.html.jinja").render(
         style=(Path(__file__).parents[1] / "style.css").read_text(),
         workload=workload,
         release=release,

@@ -20,6 +20,7 @@ from serving.feedback.schema import events
 from serving.rollout.metrics import DRIFT, OUT_OF_DISTRIBUTION
 from serving.rollout.observations import Arm, Reading
 from serving.rollout.spec import RolloutSpec
+from titrate import kept_events
 from titrate.stack.releases import fetched
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class DriftCounts:
 
     def readings(self, spec: RolloutSpec, stamp: float) -> list[Reading]:
         """(beyond, within) of both arms; none where one of the releases has no reference. Raises TemporaryError."""
-        if DRIFT not in spec.sizes or not (self._home.root / "events.db").exists():
+        if DRIFT not in spec.sizes or not kept_events.file(self._home).exists():
             return []
         arms: tuple[tuple[Arm, str], ...] = (("stable", spec.stable), ("candidate", spec.candidate))
         yardsticks = {arm: self._yardstick(release) for arm, release in arms}

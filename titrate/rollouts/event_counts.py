@@ -17,11 +17,10 @@ from serving.feedback.schema import events, labels
 from serving.rollout.metrics import ACCURACY, AGREEMENT, MIX, Compared, Confidence, Mix, Query, Slice
 from serving.rollout.observations import Arm, Reading
 from serving.rollout.spec import RolloutSpec
+from titrate import kept_events
 
 Pair = tuple[int, int]
 """(bad, good)."""
-PATIENCE = 1.0
-"""Seconds for a lock of the database."""
 
 
 class Answers(NamedTuple):
@@ -40,9 +39,7 @@ class EventCounts:
     """The events of one home."""
 
     def __init__(self, home: Home) -> None:
-        self._file = home.root / "events.db"
-        url = sa.URL.create("sqlite", database=f"file:{self._file}", query={"mode": "ro", "uri": "true"})
-        self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE}, poolclass=sa.NullPool)
+        self._file, self.engine = kept_events.file(home), kept_events.reader(home)
         """Reads alone."""
 
     def check(self, spec: RolloutSpec) -> None:
